@@ -1,0 +1,145 @@
+"""Downloads an archive, going on where an earlier attempt stopped, and checks its MD5."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import logging
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from gluon_ran.data.dataset import DataError
+
+_log = logging.getLogger(__name__)
+_BLOCK = 1 << 20
+_TIMEOUT_S = 30.0
+
+
+def cache_folder(name: str) -> Path:
+    """The folder in which MXNet itself keeps the data set `name`: $MXNET_HOME or ~/.mxnet."""
+    if os.name == "nt":
+        default = Path(os.environ.get("APPDATA", Path.home())) / "mxnet"
+    else:
+        default = Path.home() / ".mxnet"
+    return Path(os.environ.get("MXNET_HOME", default)) / "datasets" / name
+
+
+def md5_of(path: Path) -> str:
+    """The MD5 of a file, in hexadecimal."""
+    digest = hashlib.md5()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(_BLOCK), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def download(url: str, path: Path, md5: str, *, attempts: int = 4, wait_s: float = 1.0) -> Path:
+    """Downloads `url` to `path` unless a file with that MD5 is there already.
+
+    What arrived is kept as `path`.part and the next attempt or call goes on from there. Processes
+    that ask for the same file wait for each other.
+
+    Args:
+        url: where the file comes from, http or https.
+        path: where it goes; the folder is made.
+        md5: what the file's MD5 must be, in hexadecimal.
+        attempts: how often to try.
+        wait_s: seconds before the second attempt; each later wait is twice as long.
+
+    Returns:
+        `path`.
+
+    Raises:
+        DataError: the folder can't be written, or no attempt brought a file with that MD5.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.parent):
+            return _download(url, path, md5, attempts, wait_s)
+    except OSError as error:
+        raise DataError(
+            f"{path.parent} can't be written ({error}): make room or set MXNET_HOME to a folder "
+            "that can"
+        ) from error
+
+
+def _download(url: str, path: Path, md5: str, attempts: int, wait_s: float) -> Path:
+    if path.exists() and md5_of(path) == md5:
+        return path
+    part = path.with_name(path.name + ".part")
+    problem = ""
+    for attempt in range(attempts):
+        if attempt:
+            time.sleep(wait_s * 2 ** (attempt - 1))
+        problem = _fetch(url, part)
+        if not problem:
+            if md5_of(part) == md5:
+                os.replace(part, path)
+                return path
+            part.unlink()
+            problem = f"what arrived does not have the MD5 {md5}"
+        _log.info("attempt %d of %d to download %s: %s", attempt + 1, attempts, url, problem)
+    raise DataError(
+        f"{url} could not be downloaded to {path}: {problem}; check the network, or put the file "
+        "there yourself, or give a folder that holds the data"
+    )
+
+
+def _fetch(url: str, part: Path) -> str:
+    """Appends to `part` what it still lacks of `url`; the answer is what went wrong, or ''."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    _log.info("downloading %s to %s from byte %d", url, part, have)
+    try:
+        answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416:  # nothing lies beyond what is here: complete, or of another file
+            return ""
+        return f"the server answered {error.code} {error.reason}"
+    except (OSError, http.client.HTTPException) as error:
+        return f"no connection ({getattr(error, 'reason', error)})"
+    with answer:
+        resumed = answer.status == 206
+        if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            part.unlink()
+            return "the server answered with another range than the one asked for"
+        with part.open("ab" if resumed else "wb") as file:
+            return _copy(answer, file)
+
+
+def _copy(answer: http.client.HTTPResponse, file: BinaryIO) -> str:
+    """Copies an answer's body to `file`; the answer is what went wrong, or ''."""
+    expected = answer.headers.get("Content-Length")
+    copied = 0
+    while True:
+        try:
+            block = answer.read(_BLOCK)
+        except (OSError, http.client.HTTPException) as error:
+            return f"the connection broke after {copied} bytes ({error})"
+        if not block:
+            break
+        file.write(block)
+        copied += len(block)
+    if expected is not None and copied != int(expected):
+        return f"the connection ended after {copied} of {expected} bytes"
+    return ""
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a lock on an existing `folder`, so that one process at a time fills it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: no advisory locks, and no launcher that starts several at once
+        yield
+        return
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

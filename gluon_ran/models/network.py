@@ -1,0 +1,267 @@
+"""The network that a Spec describes, and the functions that build one by name."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Callable, Iterator
+
+from gluon_ran import _runtime  # noqa: F401
+from gluon_ran.models.attention import AttentionModule, MaskHead
+from gluon_ran.models.spec import DEPTHS, SPECS, Spec, change
+from gluon_ran.models.units import BEFORE_SIGMOID, Norm, PreActivationUnit, conv
+from gluon_ran.models.upsampling import Trace, Upsample
+
+from mxnet import nd, sym
+from mxnet.gluon import HybridBlock, SymbolBlock, nn
+
+
+class _PictureBlock(HybridBlock):
+    """A block that takes pictures: checks their size and is traced anew when it changes."""
+
+    def __init__(self, spec: Spec, trace: Trace) -> None:
+        super().__init__()
+        self._spec, self._trace = spec, trace
+        self._traced_size: tuple[int, int] | None = None
+
+    def forward(self, x: Any, *args: Any) -> Any:
+        """Checks the shape of `x`, (N, channels, H, W), then runs the network.
+
+        Raises:
+            ValueError: the shape is not one that the network takes.
+        """
+        if isinstance(x, nd.NDArray):
+            self._set_size(x.shape)
+        return super().forward(x, *args)
+
+    @contextmanager
+    def traced_for(self, shape: tuple[int, ...]) -> Iterator[None]:
+        """While this is open, calls on symbols build the graph for pictures of `shape`, (N, C, H, W).
+
+        Raises:
+            ValueError: the shape is not one that the network takes.
+        """
+        check_input_shape(self._spec, shape)
+        before = self._trace.size
+        self._trace.size = shape[2:]
+        try:
+            yield
+        finally:
+            self._trace.size = before
+
+    def _set_size(self, shape: tuple[int, ...]) -> None:
+        check_input_shape(self._spec, shape)
+        size = shape[2:]
+        self._trace.size = size
+        if self._traced_size != size:
+            self._traced_size = size
+            self._clear_cached_op()
+
+
+def check_input_shape(spec: Spec, shape: tuple[int, ...]) -> None:
+    """Refuses a batch of pictures that the network cannot take.
+
+    Raises:
+        ValueError: not (N, channels, H, W), or H or W is not a multiple of `spec.size_multiple`.
+    """
+    if len(shape) != 4 or shape[1] != spec.in_channels:
+        raise ValueError(f"{spec.name} takes (N, {spec.in_channels}, H, W) pictures, not {shape}")
+    step = spec.size_multiple
+    if any(edge % step or not edge for edge in shape[2:]):
+        nearest = " or ".join(
+            f"{height}x{width}"
+            for height, width in sorted(
+                {
+                    tuple(max(step, (edge + up) // step * step) for edge in shape[2:])
+                    for up in (0, step - 1)
+                }
+            )
+        )
+        raise ValueError(
+            f"{spec.name} halves its planes, so heights and widths must be multiples of {step}; "
+            f"got {shape[2]}x{shape[3]}, resize or crop to {nearest}"
+        )
+
+
+def _stem(spec: Spec, norm: Norm) -> nn.HybridSequential:
+    block = nn.HybridSequential()
+    with block.name_scope():
+        if spec.stem == "imagenet":
+            block.add(conv(spec.stem_width, 7, 2), norm(), nn.Activation("relu"))
+            block.add(nn.MaxPool2D(3, 2, 1))
+        else:
+            block.add(conv(spec.stem_width, 3), norm(), nn.Activation("relu"))
+    return block
+
+
+def _stage(
+    spec: Spec,
+    index: int,
+    in_channels: int,
+    norm: Norm,
+    upsample: Callable[[int], Upsample],
+    trace: Trace,
+) -> nn.HybridSequential:
+    width = spec.widths[index]
+    unit = partial(PreActivationUnit, width, norm=norm, zero_init=spec.zero_init)
+    keep = partial(unit, in_channels=width, stride=1)
+    block = nn.HybridSequential()
+    with block.name_scope():
+        block.add(unit(in_channels=in_channels, stride=spec.strides[index]))
+        for _ in range(spec.units_before[index] - 1):
+            block.add(keep())
+        for _ in range(spec.modules[index]):
+            depth = spec.mask_depths[index]
+            block.add(
+                AttentionModule(width, depth, spec.p, spec.t, spec.r, keep, norm, upsample, trace)
+            )
+        for _ in range(spec.units_after[index]):
+            block.add(keep())
+    return block
+
+
+class _Features(_PictureBlock):
+    """Everything before the classifier: stem, stages, BN, ReLU, global average pool."""
+
+    def __init__(self, spec: Spec, trace: Trace, norm: Norm) -> None:
+        super().__init__(spec, trace)
+        stride = 4 if spec.stem == "imagenet" else 1
+        in_channels = spec.stem_width
+        with self.name_scope():
+            self.stem = _stem(spec, norm)
+            self.stages = nn.HybridSequential()
+            with self.stages.name_scope():
+                for index, width in enumerate(spec.widths):
+                    stride *= spec.strides[index]
+                    upsample = partial(_upsample, spec.upsampling, width, stride, trace)
+                    self.stages.add(_stage(spec, index, in_channels, norm, upsample, trace))
+                    in_channels = width
+            self.norm = norm()
+            self.pool = nn.GlobalAvgPool2D()
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        """(N, channels, H, W) to (N, width of the last stage)."""
+        x = self.stages(self.stem(x))
+        return F.flatten(self.pool(F.Activation(self.norm(x), act_type="relu")))
+
+
+def _upsample(method: str, channels: int, stride: int, trace: Trace, level: int) -> Upsample:
+    return Upsample(method, channels, stride << level, trace)
+
+
+class ResidualAttentionNet(_PictureBlock):
+    """Residual Attention Network (arXiv 1704.06904) as a Spec describes it.
+
+    `features` gives the pooled embedding, `output` the classifier's scores for it. Initialisation is
+    part of the layers: `net.initialize()` needs no argument.
+
+    Args:
+        spec: what to build.
+        norm_layer: class of every normalisation layer, for example SyncBatchNorm.
+        norm_kwargs: its keyword arguments.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        norm_layer: Callable[..., HybridBlock] = nn.BatchNorm,
+        norm_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(spec, Trace(spec.input_size))
+        with self.name_scope():
+            self.features = _Features(spec, self._trace, Norm(norm_layer, norm_kwargs))
+            self.output = nn.Dense(
+                spec.classes, in_units=spec.widths[-1], weight_initializer=BEFORE_SIGMOID
+            )
+        self.infer_shape(nd.empty((1, spec.in_channels) + spec.input_size))
+        self._clear_cached_op()
+
+    @property
+    def spec(self) -> Spec:
+        """What this network is."""
+        return self._spec
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the graph is built to stay in oneDNN's blocked layout; same outputs, CPUs only."""
+        return self._trace.blocked
+
+    @blocked.setter
+    def blocked(self, value: bool) -> None:
+        if value != self._trace.blocked:
+            self._trace.blocked = value
+            self._clear_cached_op()
+            self.features._clear_cached_op()
+
+    def masks(self, x: nd.NDArray) -> list[nd.NDArray]:
+        """Soft masks of a batch, one a module in the order of the forward pass, in inference mode.
+
+        Args:
+            x: (N, channels, H, W).
+
+        Returns:
+            An (N, C, H / s, W / s) array in (0, 1) for each module, s its stage's stride.
+        """
+        data = sym.var("data", dtype="float32")
+        with self.traced_for(x.shape):
+            internals = self(data).get_internals()
+        masks = [internals[f"{head.prefix}mask_output"] for head in self._mask_heads()]
+        output = SymbolBlock(sym.Group(masks), data, params=self.collect_params())(x)
+        return output if isinstance(output, (list, tuple)) else [output]
+
+    def _mask_heads(self) -> Iterator[MaskHead]:
+        for stage in self.features.stages:
+            for block in stage:
+                if isinstance(block, AttentionModule):
+                    yield block.head
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        """(N, channels, H, W) to (N, classes) scores before the softmax."""
+        return self.output(self.features(x))
+
+
+def get_model(
+    name: str,
+    classes: int | None = None,
+    norm_layer: Callable[..., HybridBlock] = nn.BatchNorm,
+    norm_kwargs: dict[str, Any] | None = None,
+    **changes: Any,
+) -> ResidualAttentionNet:
+    """Builds a network of the zoo, not yet initialised.
+
+    Args:
+        name: one of `list_models()`.
+        classes: outputs of the classifier; the Spec's own number if None.
+        norm_layer: class of every normalisation layer, for example SyncBatchNorm.
+        norm_kwargs: its keyword arguments.
+        **changes: fields of `Spec` to change.
+
+    Raises:
+        ValueError: an unknown name or field, or a value that a field does not take.
+    """
+    if name not in SPECS:
+        raise ValueError(f"no model is called {name!r}; there are: {', '.join(SPECS)}")
+    if classes is not None:
+        changes["classes"] = classes
+    return ResidualAttentionNet(change(SPECS[name], **changes), norm_layer, norm_kwargs)
+
+
+def get_attention_net(num_layers: int, classes: int = 1000, **changes: Any) -> ResidualAttentionNet:
+    """Builds Attention-`num_layers` with the ImageNet stem; see `get_model`."""
+    _check_depth(num_layers)
+    return get_model(f"attention{num_layers}", classes, **changes)
+
+
+def get_attention_cifar(
+    num_layers: int, classes: int = 10, thin: bool = False, **changes: Any
+) -> ResidualAttentionNet:
+    """Builds Attention-`num_layers` for 32x32 pictures, wide or thin (the paper's budget); see `get_model`."""
+    _check_depth(num_layers)
+    return get_model(f"cifar_attention{num_layers}" + "_thin" * thin, classes, **changes)
+
+
+def _check_depth(num_layers: int) -> None:
+    if num_layers not in DEPTHS:
+        raise ValueError(
+            f"there is no Attention-{num_layers}; num_layers is one of {', '.join(map(str, DEPTHS))}"
+        )

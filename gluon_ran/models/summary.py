@@ -1,0 +1,125 @@
+"""What a network costs: parameters, multiply-accumulates, shapes; counted on the built graph."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Dict, Iterator, Optional, Tuple, Union
+
+from gluon_ran import _runtime  # noqa: F401
+from gluon_ran.models.network import ResidualAttentionNet, get_model
+
+from mxnet import sym
+from mxnet.gluon import HybridBlock
+
+Shape = Tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """What a network costs at one input size.
+
+    Attributes:
+        name: the network's name.
+        input_shape: (N, C, H, W) that the rest was counted at, with N = 1.
+        parameters: trained numbers; BatchNorm's running statistics are not among them.
+        conv_macs: multiply-accumulates of the convolutions that have weights, a picture.
+        macs: those and the classifier's. The fixed interpolation matrices count in neither.
+        stages: shape behind the stem, each stage and the pooling.
+    """
+
+    name: str
+    input_shape: Shape
+    parameters: int
+    conv_macs: int
+    macs: int
+    stages: dict[str, Shape]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.name} at {'x'.join(map(str, self.input_shape[2:]))}",
+            f"  parameters  {self.parameters:,} ({self.parameters / 1e6:.2f} M)",
+            f"  MACs        {self.macs:,} ({self.macs / 1e9:.3f} G),"
+            f" {self.conv_macs / 1e6:.2f} M of them in convolutions",
+        ]
+        lines += [f"  {name:<10}  {' x '.join(map(str, s[1:]))}" for name, s in self.stages.items()]
+        return "\n".join(lines)
+
+
+def _layers(graph: Any, shapes: dict[str, Shape]) -> Iterator[tuple[str, Any, Shape, Shape]]:
+    """Operator, attributes, weight shape and output shape of each layer with a weight of its own."""
+    nodes = json.loads(graph.tojson())["nodes"]
+    for node in nodes:
+        if node["op"] not in ("Convolution", "FullyConnected"):
+            continue
+        weight = nodes[node["inputs"][1][0]]
+        if weight["op"] == "null":
+            yield (
+                node["op"],
+                node["attrs"],
+                shapes[weight["name"]],
+                shapes[node["name"] + "_output"],
+            )
+
+
+def _shapes(graph: Any, input_shape: Shape) -> dict[str, Shape]:
+    internals = graph.get_internals()
+    _, outputs, _ = internals.infer_shape(data=input_shape)
+    return dict(zip(internals.list_outputs(), outputs))
+
+
+def count_macs(net: HybridBlock, input_shape: Shape) -> tuple[int, int]:
+    """Multiply-accumulates of a network's convolutions, and of its convolutions and dense layers.
+
+    Args:
+        net: any network of one input.
+        input_shape: (N, C, H, W).
+    """
+    graph = net(sym.var("data"))
+    conv_macs = dense_macs = 0
+    for op, _, weight, output in _layers(graph, _shapes(graph, input_shape)):
+        if op == "Convolution":
+            conv_macs += prod(output) * prod(weight[1:])
+        else:
+            dense_macs += prod(output) * weight[-1]
+    return conv_macs, conv_macs + dense_macs
+
+
+def _stage_shapes(net: ResidualAttentionNet, input_shape: Shape) -> dict[str, Shape]:
+    x = net.features.stem(sym.var("data"))
+    marks = {"stem": x}
+    for index, stage in enumerate(net.features.stages):
+        x = marks[f"stage {index + 1}"] = stage(x)
+    marks["pool"] = net.features.pool(x)
+    marks["output"] = net(sym.var("data"))
+    return {name: mark.infer_shape(data=input_shape)[1][0] for name, mark in marks.items()}
+
+
+def summary(
+    net_or_name: str | ResidualAttentionNet,
+    input_size: tuple[int, int] | None = None,
+    verbose: bool = True,
+) -> ModelSummary:
+    """Prints and returns what a network costs. Nothing is computed, so it need not be initialised.
+
+    Args:
+        net_or_name: a network, or the name of one.
+        input_size: height and width in pixels; the Spec's own size if None.
+        verbose: print it.
+
+    Raises:
+        ValueError: an unknown name, or a size that the network does not take.
+    """
+    net = get_model(net_or_name) if isinstance(net_or_name, str) else net_or_name
+    shape = (1, net.spec.in_channels) + tuple(input_size or net.spec.input_size)
+    with net.traced_for(shape):
+        conv_macs, macs = count_macs(net, shape)
+        stages = _stage_shapes(net, shape)
+    trained = (p for p in net.collect_params().values() if p.grad_req != "null")
+    result = ModelSummary(
+        net.spec.name, shape, sum(prod(p.shape) for p in trained), conv_macs, macs, stages
+    )
+    if verbose:
+        print(result)
+    return result

@@ -1,0 +1,32 @@
+"""What every test has: the right order of imports, fixed seeds, and no display."""
+
+import os
+import random
+from pathlib import Path
+
+# Before anything imports matplotlib, here or in a subprocess.
+os.environ["MPLBACKEND"] = "Agg"
+
+import numpy as np
+import pytest
+
+import gluon_ran  # noqa: F401  (makes MXNet importable)
+
+import mxnet as mx
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    """Every test starts from the same random state, alone or among others."""
+    random.seed(0)
+    np.random.seed(0)
+    mx.random.seed(0)
+
+
+@pytest.fixture
+def shared_data():
+    """The folder of data beside the checkout, which not every machine has."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no data beside the checkout: {folder.parent.name}/{folder.name}")
+    return folder

@@ -1,0 +1,45 @@
+"""What is installed: metadata, all modules, and the sign that there are annotations."""
+
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+import gluon_ran
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def modules(folder):
+    return {path.relative_to(folder) for path in folder.rglob("*.py")}
+
+
+def requirements(extra):
+    every = map(Requirement, metadata.requires("gluon_ran"))
+    return [r for r in every if r.marker and r.marker.evaluate({"extra": extra})]
+
+
+def test_the_version_has_one_home():
+    assert metadata.version("gluon_ran") == gluon_ran.__version__
+
+
+def test_every_module_is_installed():
+    installed = Path(gluon_ran.__file__).parent
+    assert modules(CHECKOUT / "gluon_ran") <= modules(installed)
+    assert (installed / "py.typed").is_file()
+
+
+def test_every_folder_of_modules_is_a_package():
+    folders = {path.parent for path in (CHECKOUT / "gluon_ran").rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_either_build_of_mxnet_can_be_chosen():
+    always = {r.name for r in requirements("none of them")}
+    assert {"mxnet"} == {r.name for r in requirements("cpu")} - always
+    cuda = {r.name for r in requirements("cu112")} - always
+    assert "mxnet-cu112" in cuda and "nvidia-cudnn-cu11" in cuda
+
+
+def test_the_versions_of_python_are_bounded():
+    assert set(metadata.metadata("gluon_ran")["Requires-Python"].split(",")) == {">=3.8", "<3.13"}
