@@ -1,5 +1,29 @@
 """Residual Attention Networks for Apache MXNet Gluon."""
 
 from gluon_ran import _runtime  # noqa: F401  (first: it makes `import mxnet` work)
+from gluon_ran.models import (
+    ResidualAttentionNet,
+    Spec,
+    get_attention_cifar,
+    get_attention_net,
+    get_model,
+    list_models,
+    summary,
+)
+from gluon_ran.training import Recipe, evaluate, fit, get_recipe
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Recipe",
+    "ResidualAttentionNet",
+    "Spec",
+    "evaluate",
+    "fit",
+    "get_attention_cifar",
+    "get_attention_net",
+    "get_model",
+    "get_recipe",
+    "list_models",
+    "summary",
+]

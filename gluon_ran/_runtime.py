@@ -97,6 +97,20 @@ def _set_engine_variables() -> None:
     # GluonCV's own residual_attentionnets can't be trained hybridized under it (MXNet's graph
     # pass loses a node); 8, MXNet's default, serves them.
     os.environ.setdefault("MXNET_EXEC_INPLACE_GRAD_SUM_CAP", "1")
+    # MXNet alone takes half of the processors, as if each core had two threads.
+    cores = _physical_cores()
+    if cores:
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+
+
+def _physical_cores() -> int:
+    """Cores that this process may use, each counted once; 0 where the system does not tell."""
+    try:
+        cpus = os.sched_getaffinity(0)
+        path = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+        return len({Path(path.format(cpu)).read_text() for cpu in cpus})
+    except (AttributeError, OSError):
+        return 0
 
 
 def _import_quietly(name: str) -> ModuleType:

@@ -12,7 +12,7 @@ from gluon_ran.models.spec import DEPTHS, SPECS, Spec, change
 from gluon_ran.models.units import BEFORE_SIGMOID, Norm, PreActivationUnit, conv
 from gluon_ran.models.upsampling import Trace, Upsample
 
-from mxnet import nd, sym
+from mxnet import autograd, nd, sym
 from mxnet.gluon import HybridBlock, SymbolBlock, nn
 
 
@@ -206,7 +206,10 @@ class ResidualAttentionNet(_PictureBlock):
         with self.traced_for(x.shape):
             internals = self(data).get_internals()
         masks = [internals[f"{head.prefix}mask_output"] for head in self._mask_heads()]
-        output = SymbolBlock(sym.Group(masks), data, params=self.collect_params())(x)
+        if not masks:
+            return []
+        with autograd.pause():
+            output = SymbolBlock(sym.Group(masks), data, params=self.collect_params())(x)
         return output if isinstance(output, (list, tuple)) else [output]
 
     def _mask_heads(self) -> Iterator[MaskHead]:

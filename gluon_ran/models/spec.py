@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Dict, List, Tuple
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import Any
 
 DEPTHS = (56, 92, 128, 164, 236, 452)
 STEMS = ("imagenet", "cifar")
@@ -84,9 +84,11 @@ class Spec:
         names = ("widths", "strides", "modules", "mask_depths", "units_before", "units_after")
         for name in names:
             value = getattr(self, name)
-            if not isinstance(value, tuple) or len(value) != len(self.widths) or not value:
+            if not isinstance(value, tuple) or not value:
+                raise ValueError(f"Spec.{name} is {value!r}: give a tuple of integers, one a stage")
+            if len(value) != len(self.widths):
                 raise ValueError(
-                    f"Spec.{name} is {value!r}: give a tuple of {len(self.widths)} integers, one a stage"
+                    f"Spec.{name} is {value!r}: give {len(self.widths)} integers, one a stage"
                 )
             for entry in value:
                 _check_integer(name, entry, least.get(name, 0))
@@ -128,7 +130,15 @@ class Spec:
         Raises:
             ValueError: the text is not JSON, or has fields that a Spec does not have, or lacks some.
         """
-        return cls(**_known_fields(cls, json.loads(text)))
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"{cls.__name__} is a JSON object of fields, not {values!r}")
+        values = _known_fields(cls, values)
+        needed = (field.name for field in fields(cls) if field.default is MISSING)
+        lacking = [name for name in needed if name not in values]
+        if lacking:
+            raise ValueError(f"{cls.__name__} lacks {', '.join(lacking)}")
+        return cls(**values)
 
 
 def _known_fields(cls: type, values: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, Iterator, Tuple
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models.network import ResidualAttentionNet, get_model

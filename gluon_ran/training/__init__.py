@@ -1,0 +1,33 @@
+"""Training: recipes, the loop, evaluation, checkpoints and run directories."""
+
+from gluon_ran.training.checkpoint import CheckpointError, load_weights
+from gluon_ran.training.devices import check_kvstore, make_contexts
+from gluon_ran.training.evaluation import Evaluation, evaluate
+from gluon_ran.training.loop import EpochResult, History, TrainingDiverged, fit
+from gluon_ran.training.precision import check_dtype, training_graph
+from gluon_ran.training.recipe import RECIPES, Recipe, get_recipe, lr_at
+from gluon_ran.training.run import RunDirectory, RunError
+from gluon_ran.training.targets import mixup, soft_targets
+
+__all__ = [
+    "RECIPES",
+    "CheckpointError",
+    "EpochResult",
+    "Evaluation",
+    "History",
+    "Recipe",
+    "RunDirectory",
+    "RunError",
+    "TrainingDiverged",
+    "check_dtype",
+    "check_kvstore",
+    "evaluate",
+    "fit",
+    "get_recipe",
+    "load_weights",
+    "lr_at",
+    "make_contexts",
+    "mixup",
+    "soft_targets",
+    "training_graph",
+]

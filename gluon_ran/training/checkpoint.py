@@ -1,0 +1,210 @@
+"""Checkpoints: weights, optimizer state and a manifest, none of them pickled, each written whole.
+
+A checkpoint of epoch 7 (counted from 0) is `epoch-0007.params`, plain Gluon weights,
+`epoch-0007.states`, the optimizer's arrays, and `last.json`, which names both with their SHA-256.
+The manifest is replaced last, so that a crash while writing leaves the one before. `best.json` names
+the weights with the best validation accuracy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gluon_ran import _runtime  # noqa: F401
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock, Trainer
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is missing, damaged or of another network: says which and what to do."""
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, which then takes the place of `path` at once.
+
+    If writing fails, what was at `path` stays and the temporary file goes.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a text file at once."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def save_checkpoint(
+    folder: Path,
+    epoch: int,
+    net: HybridBlock,
+    trainer: Trainer,
+    progress: dict[str, Any],
+    best: bool,
+    save_period: int = 0,
+) -> None:
+    """Writes the checkpoint of a finished epoch and removes those that nothing needs any more.
+
+    Args:
+        folder: where; made if missing.
+        epoch: from 0.
+        net: its weights are saved.
+        trainer: its optimizer's arrays are saved.
+        progress: whatever else a run needs to go on, as JSON.
+        best: whether this is the best epoch so far.
+        save_period: keep the weights of every so many epochs for good; 0 for none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # Without it, stale BatchNorm statistics are written under static_alloc.
+    mx.nd.waitall()
+    weights, states = folder / f"epoch-{epoch:04d}.params", folder / f"epoch-{epoch:04d}.states"
+    with atomic_path(weights) as temporary:
+        net.save_parameters(str(temporary))
+    with atomic_path(states) as temporary:
+        mx.nd.save(str(temporary), optimizer_arrays(net, trainer))
+    manifest = {
+        "epoch": epoch,
+        "weights": weights.name,
+        "states": states.name,
+        "sha256": {path.name: _sha256(path) for path in (weights, states)},
+        "progress": progress,
+    }
+    if best:
+        write_text(folder / "best.json", json.dumps(manifest, indent=2) + "\n")
+    write_text(folder / "last.json", json.dumps(manifest, indent=2) + "\n")
+    _prune(folder, epoch, save_period)
+
+
+def _prune(folder: Path, last: int, save_period: int) -> None:
+    """Removes weights and states that no manifest names, but for every `save_period`-th weights."""
+    kept = {f"epoch-{last:04d}.params", f"epoch-{last:04d}.states"}
+    best = read_manifest(folder, "best")
+    if best is not None:
+        kept.add(best["weights"])
+    if save_period:
+        kept |= {f"epoch-{n - 1:04d}.params" for n in range(save_period, last + 2, save_period)}
+    for path in [*folder.glob("epoch-*.params"), *folder.glob("epoch-*.states")]:
+        if path.name not in kept:
+            path.unlink()
+
+
+def read_manifest(folder: Path, which: str) -> dict[str, Any] | None:
+    """What `last.json` or `best.json` says, or None if there is no such file.
+
+    Raises:
+        CheckpointError: the file is not what `save_checkpoint` writes.
+    """
+    path = folder / f"{which}.json"
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        _ = manifest["epoch"] + 0, manifest["progress"].items(), manifest["sha256"].items()
+        if any(Path(manifest[key]).name != manifest[key] for key in ("weights", "states")):
+            raise ValueError("a file name with a folder in it")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged ({error}): restore it, or start anew in another folder"
+        ) from None
+    return manifest
+
+
+def checked_file(folder: Path, manifest: dict[str, Any], part: str) -> Path:
+    """The path of a checkpoint's "weights" or "states", proved to be whole.
+
+    Raises:
+        CheckpointError: the file is missing, or not the one that the manifest was written for.
+    """
+    path = folder / manifest[part]
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: restore it, or start anew in another folder")
+    if _sha256(path) != manifest["sha256"].get(path.name):
+        raise CheckpointError(
+            f"{path} is damaged, its SHA-256 is not the manifest's: "
+            "restore it, or start anew in another folder"
+        )
+    return path
+
+
+def load_weights(net: HybridBlock, path: Path, contexts: list[mx.Context]) -> None:
+    """Loads a file of Gluon weights.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, or of another network.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there are no weights at {path}")
+    try:
+        net.load_parameters(str(path), ctx=contexts)
+    except Exception as error:  # MXNet raises AssertionError, MXNetError, UnicodeDecodeError ...
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"{path} does not hold the weights of this network ({reason}): name the model and "
+            "number of classes that it was saved from"
+        ) from None
+
+
+def load_states(net: HybridBlock, trainer: Trainer, path: Path) -> None:
+    """Puts the optimizer's saved arrays back, on each device.
+
+    Raises:
+        CheckpointError: the arrays are those of another network or optimizer.
+    """
+    saved = mx.nd.load(str(path))
+    saved = saved if isinstance(saved, dict) else {}
+    parameters = _trained_parameters(net)
+    if saved and set(saved) != set(parameters):
+        raise CheckpointError(f"{path} holds the optimizer state of another network")
+    for name, array in saved.items():
+        index = trainer._param2idx[parameters[name].name]
+        for updater, context in zip(trainer._updaters, parameters[name].list_ctx()):
+            updater.states[index] = array.copyto(context)
+            updater.states_synced[index] = True
+
+
+def optimizer_arrays(net: HybridBlock, trainer: Trainer) -> dict[str, mx.nd.NDArray]:
+    """The optimizer's arrays, one a trained parameter, by the parameter's place in the network."""
+    states = trainer._updaters[0].states
+    arrays = {}
+    for name, parameter in _trained_parameters(net).items():
+        state = states.get(trainer._param2idx[parameter.name])
+        if state is not None:
+            arrays[name] = state
+    return arrays
+
+
+def _trained_parameters(net: HybridBlock) -> dict[str, mx.gluon.Parameter]:
+    named = net._collect_params_with_prefix()
+    return {name: p for name, p in named.items() if p.grad_req != "null"}
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

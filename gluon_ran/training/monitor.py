@@ -1,0 +1,138 @@
+"""What a person sees of a run: a progress bar or plain lines, and MXBoard events."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from gluon_ran import _runtime
+from gluon_ran.models import ResidualAttentionNet
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock
+
+LOG = logging.getLogger("gluon_ran")
+_LINE_SECONDS = 20.0
+
+
+class Progress:
+    """Shows how far an epoch is: a bar on a terminal, else a line now and then.
+
+    Args:
+        epoch: from 0.
+        epochs: in all.
+        steps: in an epoch.
+        enabled: whether to show anything.
+    """
+
+    def __init__(self, epoch: int, epochs: int, steps: int, enabled: bool = True) -> None:
+        self._title = f"epoch {epoch + 1}/{epochs}"
+        self._epochs_left, self._steps, self._enabled = epochs - epoch - 1, steps, enabled
+        self._start = self._last_line = time.monotonic()
+        self._images = self._done = 0
+        self._bar = None
+        if enabled and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=steps, desc=self._title, unit="batch", leave=False)
+
+    def step(self, images: int, loss: float, lr: float) -> None:
+        """Counts a step of so many images and shows its loss and learning rate."""
+        self._images += images
+        self._done += 1
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        left = seconds / self._done * (self._steps - self._done + self._epochs_left * self._steps)
+        shown = f"loss {loss:.4f}, lr {lr:.4g}, {self._images / seconds:.1f} img/s"
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{shown}, run {duration(left)} left", refresh=False)
+            self._bar.update()
+        elif self._enabled and time.monotonic() - self._last_line > _LINE_SECONDS:
+            self._last_line = time.monotonic()
+            LOG.info(
+                "%s, batch %d/%d: %s, %s left",
+                self._title, self._done, self._steps, shown, duration(left),
+            )  # fmt: skip
+
+    @property
+    def images_per_second(self) -> float:
+        """Images a second since the epoch began."""
+        return self._images / max(time.monotonic() - self._start, 1e-9)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+class Board:
+    """Writes a run's events for TensorBoard through MXBoard.
+
+    Args:
+        folder: where the event files go.
+        classes: names of the classes, for the example pictures.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # MXBoard sets up the root logger by a warning of its own; it has nothing to tell us.
+        logging.getLogger("mxboard").setLevel(logging.ERROR)
+        self._writer = _runtime.load_mxboard().SummaryWriter(logdir=str(folder), verbose=False)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Writes the scalars of a finished epoch, counted from 1."""
+        step = row["epoch"] + 1
+        for tag, key in (
+            ("loss/train", "train_loss"),
+            ("loss/validation", "val_loss"),
+            ("accuracy/train", "train_top1"),
+            ("accuracy/validation", "val_top1"),
+            ("accuracy/validation_top5", "val_top5"),
+            ("learning_rate", "lr"),
+            ("images_per_second", "images_per_second"),
+        ):
+            if row.get(key) is not None:
+                self._writer.add_scalar(tag, row[key], global_step=step)
+        self._writer.flush()
+
+    def pictures(self, tag: str, images: np.ndarray, step: int) -> None:
+        """Writes normalised pictures, (N, 3, H, W), each stretched to the full range."""
+        images = images[:64]
+        low = images.min(axis=(1, 2, 3), keepdims=True)
+        high = images.max(axis=(1, 2, 3), keepdims=True)
+        shown = (images - low) / np.maximum(high - low, 1e-6)
+        self._writer.add_image(tag, mx.nd.array(shown), global_step=step)
+
+    def masks(self, net: HybridBlock, images: np.ndarray, context: mx.Context, step: int) -> None:
+        """Writes a histogram of each module's mask for pictures (N, 3, H, W)."""
+        if not isinstance(net, ResidualAttentionNet):
+            return
+        for index, mask in enumerate(net.masks(mx.nd.array(images[:32], ctx=context))):
+            self._writer.add_histogram(
+                f"mask/module_{index + 1}", mask.as_in_context(mx.cpu()), global_step=step, bins=50
+            )
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()

@@ -1,0 +1,127 @@
+"""Graphs that train in float32, bfloat16 or float16, and which of them a machine can run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from gluon_ran import _runtime  # noqa: F401
+from gluon_ran.models import ResidualAttentionNet
+
+import mxnet as mx
+from mxnet.contrib import amp
+from mxnet.gluon import HybridBlock, SymbolBlock
+
+# Operators that oneDNN has no bfloat16 form of; MXNet's own bfloat16 loops are slow, so float32.
+_FLOAT32_IN_BFLOAT16 = ["_plus_scalar"]
+
+
+def check_dtype(dtype: str, contexts: Sequence[mx.Context]) -> None:
+    """Refuses a precision that the devices can't train in.
+
+    Raises:
+        ValueError: says what is lacking and what to choose.
+    """
+    on_gpu = contexts[0].device_type == "gpu"
+    if dtype == "float16" and not on_gpu:
+        raise ValueError(
+            "float16 trains on GPUs only, and this run is on the CPU: choose float32 or bfloat16"
+        )
+    if dtype == "bfloat16" and on_gpu:
+        raise ValueError("bfloat16 trains on CPUs only: choose float16 or float32 on a GPU")
+    if dtype == "bfloat16" and not cpu_has_bfloat16():
+        raise ValueError(
+            "bfloat16 needs a CPU with avx512_bf16 or amx_bf16, which this one lacks: "
+            "choose float32"
+        )
+
+
+def cpu_has_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
+    """Whether the CPU multiplies in bfloat16 and MXNet was built to do so."""
+    try:
+        words = Path(cpuinfo).read_text(encoding="utf-8").split()
+    except OSError:
+        return False
+    built = mx.runtime.Features().is_enabled("MKLDNN")
+    return built and not {"avx512_bf16", "amx_bf16"}.isdisjoint(words)
+
+
+def training_graph(net: HybridBlock, dtype: str, shape: tuple[int, ...]) -> HybridBlock:
+    """A hybridized block that computes what `net` does, in a precision, with `net`'s parameters.
+
+    Parameters, gradients, normalisation statistics and the classifier stay in float32; casts
+    around the convolutions and the interpolations do the rest. No other network of the process
+    is touched.
+
+    Args:
+        net: an initialised network of one input.
+        dtype: "float32", "bfloat16" or "float16".
+        shape: (N, C, H, W) of the batches; N may differ from call to call.
+    """
+    if dtype == "float32":
+        graph = net
+    else:
+        graph = _low_precision(net, dtype, shape)
+    graph.hybridize(static_alloc=True, static_shape=True)
+    return graph
+
+
+def _low_precision(net: HybridBlock, dtype: str, shape: tuple[int, ...]) -> SymbolBlock:
+    data = mx.sym.var("data", dtype="float32")
+    with ExitStack() as stack:
+        if isinstance(net, ResidualAttentionNet):
+            stack.enter_context(net.traced_for(shape))
+        graph = net(data)
+    float32 = _FLOAT32_IN_BFLOAT16 if dtype == "bfloat16" else None
+    graph = amp.convert_symbol(
+        graph,
+        target_dtype=dtype,
+        fp32_ops=float32,
+        excluded_sym_names=_classifiers(graph),
+        data_names=["data"],
+    )
+    return SymbolBlock(graph, data, params=net.collect_params())
+
+
+def _classifiers(graph: mx.sym.Symbol) -> list[str]:
+    """Names of the dense layers with weights of their own; the interpolations have none."""
+    nodes = json.loads(graph.tojson())["nodes"]
+    return [
+        node["name"]
+        for node in nodes
+        if node["op"] == "FullyConnected" and nodes[node["inputs"][1][0]]["op"] == "null"
+    ]
+
+
+class LossScale:
+    """Keeps float16 gradients in range: halves at an overflow, doubles after 2,000 good steps.
+
+    Attributes:
+        active: whether losses are scaled at all; only float16 needs it.
+        value: factor of the next step's loss.
+        good_steps: steps since it last changed.
+    """
+
+    def __init__(self, active: bool, value: float = 1.0, good_steps: int = 0) -> None:
+        self.active, self.value, self.good_steps = active, value, good_steps
+
+    @classmethod
+    def of(cls, dtype: str) -> LossScale:
+        """The scale that training in `dtype` starts with."""
+        return cls(True, 2.0**15) if dtype == "float16" else cls(False)
+
+    def after(self, finite: bool) -> None:
+        """Moves on behind a step whose gradients were finite or not."""
+        if not finite:
+            self.value, self.good_steps = max(self.value / 2, 1.0), 0
+        elif self.good_steps + 1 == 2000:
+            self.value, self.good_steps = min(self.value * 2, 2.0**24), 0
+        else:
+            self.good_steps += 1
+
+
+def all_finite(arrays: Sequence[mx.nd.NDArray]) -> bool:
+    """Whether every number of every array is finite; the arrays share a device."""
+    return bool(mx.nd.multi_all_finite(*arrays, num_arrays=len(arrays)).asscalar())

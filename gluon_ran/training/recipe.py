@@ -1,0 +1,222 @@
+"""How to train: the frozen Recipe, the table of recipes, and the learning rate of each step."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+OPTIMIZERS = ("nag", "sgd")
+LR_MODES = ("step", "cosine")
+DTYPES = ("float32", "bfloat16", "float16")
+NORMALIZATIONS = ("channel", "per_pixel")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        name: the recipe's name.
+        source: where it comes from.
+        epochs: passes over the training set.
+        batch_size: pictures a device and step.
+        optimizer: "nag" (Nesterov momentum) or "sgd".
+        lr: learning rate at its highest.
+        momentum: of the optimizer.
+        wd: weight decay.
+        no_wd: no weight decay on biases and on scales and shifts of the normalisation.
+        lr_mode: "step" (times `lr_decay` at each of `lr_steps`) or "cosine" (to zero).
+        lr_steps: epochs, from 0, at which the step schedule decays.
+        lr_decay: factor of the step schedule.
+        warmup_epochs: epochs over which the learning rate rises linearly to `lr`.
+        mixup: mix each picture and its target with another one's (arXiv 1710.09412), but for the
+            last tenth of the epochs.
+        alpha: mixup's share is drawn from Beta(alpha, alpha).
+        epsilon: label smoothing, the share of the target spread evenly over all classes.
+        dtype: "float32", "bfloat16" (convolutions on CPUs) or "float16" (on GPUs, loss scaled).
+        crop_padding: pixels that a picture is padded by before a random crop of its own size.
+        crop_mode: "reflect" or "zero", what the padding holds.
+        flip: "none", "random" or "alternating" (each picture every other epoch).
+        cutout: edge in pixels of a square that is blanked; 0 for none.
+        rotation: greatest angle in degrees; 0 for none.
+        normalization: "channel" or "per_pixel" mean.
+        seed: all randomness comes from it, the epoch and the step.
+    """
+
+    name: str
+    source: str
+    epochs: int = 200
+    batch_size: int = 64
+    optimizer: str = "nag"
+    lr: float = 0.1
+    momentum: float = 0.9
+    wd: float = 1e-4
+    no_wd: bool = False
+    lr_mode: str = "step"
+    lr_steps: tuple[int, ...] = (80, 120)
+    lr_decay: float = 0.1
+    warmup_epochs: int = 0
+    mixup: bool = False
+    alpha: float = 1.0
+    epsilon: float = 0.0
+    dtype: str = "float32"
+    crop_padding: int = 4
+    crop_mode: str = "zero"
+    flip: str = "random"
+    cutout: int = 0
+    rotation: float = 0.0
+    normalization: str = "channel"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lr_steps", tuple(self.lr_steps))
+        for name, choices in (
+            ("optimizer", OPTIMIZERS),
+            ("lr_mode", LR_MODES),
+            ("dtype", DTYPES),
+            ("normalization", NORMALIZATIONS),
+        ):
+            if getattr(self, name) not in choices:
+                given = getattr(self, name)
+                raise ValueError(f"Recipe.{name} is {given!r}; choose one of {', '.join(choices)}")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        for name, least, most in (
+            ("epochs", 1, math.inf),
+            ("batch_size", 1, math.inf),
+            ("lr", 0, math.inf),
+            ("momentum", 0, 1),
+            ("wd", 0, math.inf),
+            ("lr_decay", 0, 1),
+            ("warmup_epochs", 0, self.epochs),
+            ("alpha", 1e-6, math.inf),
+            ("epsilon", 0, 1),
+            ("seed", 0, 2**31 - 1),
+        ):
+            value = getattr(self, name)
+            if not (least <= value <= most and math.isfinite(value)):
+                bounds = f"at least {least}" if most == math.inf else f"{least} to {most}"
+                raise ValueError(f"Recipe.{name} is {value}; give a number of {bounds}")
+        if list(self.lr_steps) != sorted(set(self.lr_steps)) or min(self.lr_steps, default=0) < 0:
+            raise ValueError(f"Recipe.lr_steps {self.lr_steps}: give rising epochs, as in 80,120")
+
+    def to_json(self) -> str:
+        """The Recipe as JSON text, a field a key."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """The Recipe that `to_json` wrote.
+
+        Raises:
+            ValueError: the text is not JSON of a Recipe's fields.
+        """
+        values = json.loads(text)
+        choices = [field.name for field in fields(cls)]
+        unknown = sorted(set(values) - set(choices))
+        if unknown:
+            raise ValueError(f"Recipe has no field {', '.join(unknown)}; it has {choices}")
+        return cls(**values)
+
+
+_BASE = Recipe(
+    name="gluon",
+    source="the earlier Gluon port's defaults (haoxintong/ResidualAttentionNetwork-Gluon)",
+)
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        _BASE,
+        replace(
+            _BASE,
+            name="paper",
+            source="arXiv 1704.06904 section 4.1: lr 0.1 divided by 10 at 64k and 96k of 160k "
+            "iterations of 64 pictures",
+            epochs=205,
+            lr_steps=(82, 123),
+        ),
+        replace(
+            _BASE,
+            name="tricks",
+            source="the earlier ports' best: warm-up, cosine, mixup, smoothing, no decay on biases",
+            lr_mode="cosine",
+            warmup_epochs=5,
+            mixup=True,
+            alpha=0.2,
+            epsilon=0.1,
+            no_wd=True,
+            wd=5e-4,
+            crop_mode="reflect",
+        ),
+        replace(
+            _BASE,
+            name="short",
+            source="ours, for the best of a few epochs",
+            epochs=8,
+            lr=0.2,
+            wd=5e-4,
+            no_wd=True,
+            lr_mode="cosine",
+            warmup_epochs=1,
+            epsilon=0.1,
+            crop_padding=2,
+            crop_mode="reflect",
+            flip="alternating",
+        ),
+        replace(
+            _BASE,
+            name="digits",
+            source="ours, for the embedded digits, which neither flip nor move far",
+            epochs=10,
+            batch_size=32,
+            lr=0.1,
+            wd=5e-4,
+            lr_mode="cosine",
+            warmup_epochs=1,
+            crop_padding=2,
+            flip="none",
+        ),
+    )
+}
+
+
+def get_recipe(name: str, **changes: Any) -> Recipe:
+    """A recipe of the table, with fields changed.
+
+    Raises:
+        ValueError: an unknown name or field, or a value that a field does not take.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"no recipe is called {name!r}; there are: {', '.join(RECIPES)}")
+    unknown = sorted(set(changes) - {field.name for field in fields(Recipe)})
+    if unknown:
+        choices = ", ".join(field.name for field in fields(Recipe))
+        raise ValueError(f"Recipe has no field {', '.join(unknown)}; its fields: {choices}")
+    return replace(RECIPES[name], **changes)
+
+
+def lr_at(step: int, steps_per_epoch: int, recipe: Recipe) -> float:
+    """The learning rate of a step.
+
+    It rises linearly over the warm-up, whose last step has the full rate. Then it follows the
+    schedule; the cosine starts there and would reach zero one step behind the last one.
+
+    Args:
+        step: steps done before this one, from 0.
+        steps_per_epoch: steps in each epoch.
+        recipe: says the rest.
+    """
+    warmup = recipe.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        return recipe.lr * (step + 1) / warmup
+    if recipe.lr_mode == "step":
+        decays = sum(step >= epoch * steps_per_epoch for epoch in recipe.lr_steps)
+        return recipe.lr * recipe.lr_decay**decays
+    total = recipe.epochs * steps_per_epoch
+    if step >= total:
+        return 0.0
+    return recipe.lr * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2

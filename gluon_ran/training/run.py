@@ -1,0 +1,131 @@
+"""The run directory: what a training run is on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gluon_ran.data import Normalization
+from gluon_ran.models import Spec
+from gluon_ran.training.checkpoint import read_manifest, write_text
+from gluon_ran.training.recipe import Recipe
+
+
+class RunError(RuntimeError):
+    """A run directory that can't be used: says which, why, and what to do."""
+
+
+class RunDirectory:
+    """spec.json, recipe.json, data.json, metrics.jsonl, checkpoints/, events/, curves.png.
+
+    Attributes:
+        path: the directory.
+        spec: what the network is.
+        recipe: how it is trained.
+        data: "dataset", "data_dir", "class_names" and "normalization" of what it is trained on.
+    """
+
+    def __init__(self, path: Path, spec: Spec, recipe: Recipe, data: dict[str, Any]) -> None:
+        self.path, self.spec, self.recipe, self.data = path, spec, recipe, data
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDirectory:
+        """The run that a directory holds.
+
+        Raises:
+            RunError: it holds none, or its files are damaged.
+        """
+        path = Path(path)
+        if not (path / "recipe.json").is_file():
+            raise RunError(f"{path} is not a run directory: it has no recipe.json")
+        try:
+            spec = Spec.from_json((path / "spec.json").read_text(encoding="utf-8"))
+            recipe = Recipe.from_json((path / "recipe.json").read_text(encoding="utf-8"))
+            data = json.loads((path / "data.json").read_text(encoding="utf-8"))
+            Normalization.from_json(data["normalization"])
+            _ = data["dataset"], data["data_dir"], list(data["class_names"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RunError(f"{path} is damaged: {error}") from None
+        return cls(path, spec, recipe, data)
+
+    @classmethod
+    def start(
+        cls, path: str | Path, spec: Spec, recipe: Recipe, data: dict[str, Any]
+    ) -> RunDirectory:
+        """Makes the directory, or takes up the same run that is there already.
+
+        Raises:
+            RunError: the directory holds a run of another network, recipe or data set, or other
+                files.
+        """
+        run = cls(Path(path), spec, recipe, data)
+        if (run.path / "recipe.json").is_file():
+            run._refuse_difference(cls.open(path))
+            return run
+        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+            raise RunError(f"{path} is not an empty folder: choose another --save-dir")
+        run.path.mkdir(parents=True, exist_ok=True)
+        write_text(run.path / "data.json", json.dumps(data) + "\n")
+        write_text(run.path / "spec.json", spec.to_json())
+        # Last, since its presence says that the directory is whole.
+        write_text(run.path / "recipe.json", recipe.to_json())
+        return run
+
+    def _refuse_difference(self, other: RunDirectory) -> None:
+        ours = {**asdict(self.spec), **asdict(self.recipe), **self.data}
+        theirs = {**asdict(other.spec), **asdict(other.recipe), **other.data}
+        ignored = {"source", "name", "data_dir"}
+        differences = [
+            f"{key} {_short(theirs.get(key))} there, {_short(ours[key])} now"
+            for key in ours
+            if key not in ignored and _plain(ours[key]) != _plain(theirs.get(key))
+        ]
+        if differences:
+            raise RunError(
+                f"{self.path} holds another run ({'; '.join(differences)}): choose another "
+                "--save-dir, or give the same settings to go on with it"
+            )
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def normalization(self) -> Normalization:
+        """What the network's pictures are normalised by."""
+        return Normalization.from_json(self.data["normalization"])
+
+    def last_epoch(self) -> int | None:
+        """The last epoch, from 0, that there is a checkpoint of."""
+        manifest = read_manifest(self.checkpoints, "last")
+        return None if manifest is None else manifest["epoch"]
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl, one a finished epoch; a torn last line is left out."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        rows = []
+        for line in lines:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def write_metrics(self, row: dict[str, Any]) -> None:
+        """Appends the row of an epoch in place of that epoch's and later ones, if there are any."""
+        rows = [old for old in self.metrics() if old["epoch"] < row["epoch"]] + [row]
+        text = "".join(json.dumps(each) + "\n" for each in rows)
+        write_text(self.path / "metrics.jsonl", text)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,134 @@
+"""One training step: forward and backward on every device, gradients summed, one update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gluon_ran import _runtime  # noqa: F401
+from gluon_ran.models import ResidualAttentionNet
+from gluon_ran.training.evaluation import shards
+from gluon_ran.training.precision import LossScale, all_finite, training_graph
+from gluon_ran.training.recipe import Recipe
+
+import mxnet as mx
+from mxnet import autograd
+from mxnet.gluon import HybridBlock, Trainer
+from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
+
+
+class Stepper:
+    """A network made ready to train on some devices.
+
+    Attributes:
+        net: the network; it is initialised from `recipe.seed` if it is not yet.
+        trainer: holds the optimizer's state.
+        contexts: the devices.
+        scale: the loss scale of float16.
+
+    Args:
+        net: what to train.
+        recipe: how.
+        contexts: devices, at least one.
+        kvstore: what sums the gradients of several devices: "local", "device" or "nccl".
+    """
+
+    def __init__(
+        self, net: HybridBlock, recipe: Recipe, contexts: Sequence[mx.Context], kvstore: str
+    ) -> None:
+        self.net, self.contexts = net, list(contexts)
+        self.scale = LossScale.of(recipe.dtype)
+        self._dtype, self._graph = recipe.dtype, None
+        self._criterion = SoftmaxCrossEntropyLoss(sparse_label=False)
+        self._prepare(recipe)
+        settings = {"learning_rate": recipe.lr, "momentum": recipe.momentum, "wd": recipe.wd}
+        # On the store's side the states can't be saved, and a later rate would not reach it.
+        self.trainer = Trainer(
+            net.collect_params(), recipe.optimizer, settings, kvstore, update_on_kvstore=False
+        )
+        self._trained = [p for p in self.trainer._params if p.grad_req != "null"]
+
+    def _prepare(self, recipe: Recipe) -> None:
+        if isinstance(self.net, ResidualAttentionNet):
+            self.net.blocked = self.contexts[0].device_type == "cpu"
+        parameters = self.net.collect_params()
+        if any(p._data is None for p in parameters.values()):
+            mx.random.seed(recipe.seed)
+            self.net.initialize(ctx=self.contexts)
+        else:
+            parameters.reset_ctx(self.contexts)
+        # No saved state holds the multipliers, so they come from the recipe each time.
+        for parameter in parameters.values():
+            decayed = not recipe.no_wd or parameter.name.endswith("weight")
+            parameter.wd_mult = 1.0 if decayed else 0.0
+
+    def graph(self, shape: tuple[int, ...]) -> HybridBlock:
+        """The block that computes the network in the recipe's precision.
+
+        Args:
+            shape: (N, C, H, W) of the batches; N may differ from call to call.
+        """
+        if self._graph is None:
+            self._graph = training_graph(self.net, self._dtype, shape)
+        return self._graph
+
+    def __call__(self, images: np.ndarray, targets: np.ndarray, lr: float) -> StepResult:
+        """Trains on a batch: the same update as one device makes of the whole batch.
+
+        Args:
+            images: float32 (N, C, H, W).
+            targets: float32 (N, classes), rows that sum to 1.
+            lr: learning rate.
+        """
+        graph, scores, losses = self.graph(images.shape), [], []
+        y = list(shards(targets, self.contexts))
+        with autograd.record():
+            for x, target in zip(shards(images, self.contexts), y):
+                scores.append(graph(x))
+                losses.append(self._criterion(scores[-1], target))
+            scaled = [loss * self.scale.value for loss in losses] if self.scale.active else losses
+        autograd.backward(scaled)
+        # Taken now: under static_alloc the next step writes over the scores.
+        result = StepResult(
+            len(images),
+            [loss.sum() for loss in losses],
+            [(s.argmax(axis=1) == t.argmax(axis=1)).sum() for s, t in zip(scores, y)],
+        )
+        self._update(len(images), len(losses), lr)
+        return result
+
+    def _update(self, count: int, used: int, lr: float) -> None:
+        for idle in self.contexts[used:]:
+            for parameter in self._trained:
+                parameter.grad(idle)[:] = 0
+        self.trainer.set_learning_rate(lr)
+        self.trainer.allreduce_grads()
+        value = self.scale.value
+        if self.scale.active:
+            finite = all_finite([p.grad(self.contexts[0]) for p in self._trained])
+            self.scale.after(finite)
+            if not finite:
+                return
+        self.trainer.update(count * value)
+
+
+class StepResult:
+    """What a step gave; reading it waits for the devices.
+
+    Attributes:
+        count: pictures in the batch.
+    """
+
+    def __init__(self, count: int, losses: list[mx.nd.NDArray], hits: list[mx.nd.NDArray]) -> None:
+        self.count, self._losses, self._hits = count, losses, hits
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of the batch, before its update."""
+        return sum(float(part.asscalar()) for part in self._losses) / self.count
+
+    @property
+    def hits(self) -> int:
+        """Pictures whose target's greatest class was predicted."""
+        return int(sum(part.asscalar() for part in self._hits))

@@ -1,0 +1,53 @@
+"""What all figures share: the sizes of type, the ink, and how a figure reaches the disk."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+INK, MUTED, FAINT = "#222222", "#666666", "#d9d9d9"
+TITLE_PT, LABEL_PT, SMALL_PT = 10, 9, 8
+_DPI = 200
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure, in inches, that belongs to no window and changes nothing global."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def set_title(ax: Any, text: str, pad: float) -> None:
+    """Writes `text` above `ax`, `pad` points away; a dollar sign in it is just that."""
+    ax.set_title(text, loc="left", fontsize=TITLE_PT, color=INK, pad=pad, parse_math=False)
+
+
+def save_png(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Writes the figure, with all that reaches beyond its edges, at once or not at all.
+
+    Raises:
+        OSError: the folder is not there or can't be written.
+    """
+    buffer = io.BytesIO()
+    # No "Software": the same figure gives the same bytes.
+    figure.savefig(
+        buffer,
+        format="png",
+        dpi=_DPI,
+        bbox_inches="tight",
+        pad_inches=0.08,
+        metadata={"Software": None},
+    )
+    target = Path(path)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(buffer.getvalue())
+        os.replace(part, target)
+    finally:
+        if part.exists():
+            part.unlink()

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""Score a trained network: top-1, top-5, each class's accuracy and the confusion matrix.
+
+Writes evaluation.json and confusion.png beside what was evaluated, or into --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import gluon_ran
+from gluon_ran import training
+from gluon_ran.data import DATASETS, Batches, Normalization, load_dataset
+from gluon_ran.models.spec import SPECS, change
+from gluon_ran.training import Evaluation, RunDirectory
+from gluon_ran.training.checkpoint import checked_file, read_manifest, write_text
+from gluon_ran.visualize import plot_confusion
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("target", metavar="RUN_OR_WEIGHTS", type=Path, help="run directory, or a .params file")
+    add("--checkpoint", choices=("best", "last"), default="best",
+        help="which checkpoint of a run directory (default: best)")  # fmt: skip
+    add("--model", metavar="NAME", choices=list(SPECS),
+        help="the network of a weights file, as cifar_attention92")  # fmt: skip
+    add("--dataset", choices=DATASETS, help="default: the run's; cifar10 for a weights file")
+    add("--data-dir", metavar="DIR", help="folder of the data (default: the run's, or a download)")
+    add("--split", choices=("train", "test"), default="test", help="default: test")
+    add("--flip", action="store_true", help="average each picture with its mirror image")
+    add("--normalization", choices=("channel", "per_pixel"), default="channel",
+        help="what a weights file was trained with, statistics from --dataset's training set "
+        "(default: channel; a run directory knows its own)")  # fmt: skip
+    add("-b", "--batch-size", type=int, default=250, help="pictures a batch (default: 250)")
+    add("--num-gpus", type=int, help="GPUs to use (default: 1 where MXNet sees one, else 0)")
+    add("--out", metavar="DIR", type=Path, help="where the results go")
+    return parser
+
+
+def evaluate(args: argparse.Namespace) -> tuple[Evaluation, dict]:
+    """Scores what the flags name: the scores, and what they are scores of.
+
+    Raises:
+        ValueError: the flags don't fit together, or the data not the network.
+        RunError, CheckpointError, DataError: a file is missing or damaged.
+    """
+    if args.target.is_dir():
+        run = RunDirectory.open(args.target)
+        spec, normalization, weights = run.spec, run.normalization, _weights(run, args.checkpoint)
+        name = args.dataset or run.data["dataset"]
+        same = name == run.data["dataset"]
+        train, test = load_dataset(name, args.data_dir or (run.data["data_dir"] if same else None))
+    else:
+        if args.model is None:
+            raise ValueError(f"{args.target} is no run directory: name the network with --model")
+        name, weights = args.dataset or "cifar10", args.target
+        train, test = load_dataset(name, args.data_dir)
+        spec = change(SPECS[args.model], classes=train.num_classes)
+        normalization = getattr(Normalization, args.normalization)(train)
+    dataset = train if args.split == "train" else test
+    if spec.classes != dataset.num_classes:
+        raise ValueError(
+            f"{args.target} was trained for {spec.classes} classes and {name} has "
+            f"{dataset.num_classes}: evaluate it on its own data set"
+        )
+    contexts = training.make_contexts(args.num_gpus)
+    net = gluon_ran.ResidualAttentionNet(spec)
+    training.load_weights(net, weights, contexts)
+    net.hybridize(static_alloc=True)
+    batches = Batches(dataset, args.batch_size, normalization)
+    result = training.evaluate(net, batches, contexts, flip=args.flip)
+    about = {
+        "model": spec.name,
+        "weights": str(weights),
+        "dataset": name,
+        "split": args.split,
+        "flip_averaging": args.flip,
+        "class_names": list(dataset.class_names),
+    }
+    return result, about
+
+
+def _weights(run: RunDirectory, which: str) -> Path:
+    manifest = read_manifest(run.checkpoints, which)
+    if manifest is None:
+        raise ValueError(f"{run.path} has no {which} checkpoint yet: train at least one epoch")
+    return checked_file(run.checkpoints, manifest, "weights")
+
+
+def write_results(result: Evaluation, about: dict, folder: Path) -> None:
+    """Writes evaluation.json and confusion.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    per_class = {
+        name: None if value != value else value
+        for name, value in zip(about["class_names"], result.per_class.tolist())
+    }
+    values = {
+        **about,
+        "count": result.count,
+        "top1": result.top1,
+        "top5": result.top5,
+        "loss": result.loss,
+        "per_class": per_class,
+        "confusion": result.confusion.tolist(),
+    }
+    write_text(folder / "evaluation.json", json.dumps(values, indent=1) + "\n")
+    title = f"{about['model']} on {about['dataset']} ({about['split']})"
+    plot_confusion(result.confusion, about["class_names"], folder / "confusion.png", title)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; the exit code."""
+    args = make_parser().parse_args(argv)
+    try:
+        result, about = evaluate(args)
+        folder = args.out or (args.target if args.target.is_dir() else args.target.parent)
+        write_results(result, about, folder)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{about['model']} on {result.count} pictures of {about['dataset']} ({about['split']}):")
+    print(f"  top-1 {100 * result.top1:.2f} %, top-5 {100 * result.top5:.2f} %", end="")
+    print(f", loss {result.loss:.4f}")
+    for name, value in zip(about["class_names"], result.per_class):
+        print(f"  {name:<12} {100 * value:6.2f} %")
+    print(f"written: {folder / 'evaluation.json'}, {folder / 'confusion.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
