@@ -5,7 +5,7 @@ import pytest
 
 from gluon_ran.models.attention import AttentionModule, MaskBranch, MaskHead
 from gluon_ran.models.units import Norm, PreActivationUnit
-from gluon_ran.models.upsampling import Trace, Upsample
+from gluon_ran.models.upsampling import Plane, Trace
 
 import mxnet as mx
 from mxnet import autograd, nd
@@ -15,18 +15,13 @@ CHANNELS = 8
 
 def parts(size, method="auto", blocked=False):
     """What a module is made from, for planes of `size` that are the picture itself."""
-    trace = Trace(size, blocked)
     unit = partial(PreActivationUnit, CHANNELS, CHANNELS, 1, Norm())
-
-    def upsample(level):
-        return Upsample(method, CHANNELS, 1 << level, trace)
-
-    return unit, upsample, trace
+    return unit, Plane(CHANNELS, 1, method, Trace(size, blocked))
 
 
 def module_of(depth, p=1, t=2, r=1, size=(16, 24), **kwargs):
-    unit, upsample, trace = parts(size, **kwargs)
-    module = AttentionModule(CHANNELS, depth, p, t, r, unit, Norm(), upsample, trace)
+    unit, plane = parts(size, **kwargs)
+    module = AttentionModule(plane, depth, p, t, r, unit, Norm())
     module.initialize()
     return module
 
@@ -128,8 +123,8 @@ def test_a_module_is_the_papers_formula(depth, p, t, r, method):
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_a_mask_branch_ends_in_its_own_units_and_not_in_its_input(depth):
-    unit, upsample, _ = parts((16, 24))
-    branch = MaskBranch(depth, 1, unit, upsample)
+    unit, plane = parts((16, 24))
+    branch = MaskBranch(depth, 1, unit, plane)
     branch.initialize()
     x = pictures()
     shake(branch, x)
@@ -176,15 +171,20 @@ def outputs_and_gradients(module, x):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_the_blocked_graph_gives_the_same(depth):
+def test_hybridized_and_blocked_give_the_same_values_and_gradients(depth):
     module = module_of(depth)
     x = pictures()
     module(x)
     plain = outputs_and_gradients(module, x)
+    module.hybridize()
+    hybridized = outputs_and_gradients(module, x)
+    module.hybridize(False)
     module._trace.blocked = True
-    for before, after in zip(plain, outputs_and_gradients(module, x)):
-        # Sums over a batch normalisation's gradient cancel.
-        assert_close(after, before, 1e-3)
+    blocked = outputs_and_gradients(module, x)
+    for expected, *others in zip(plain, hybridized, blocked):
+        for actual in others:
+            # Sums over a batch normalisation's gradient cancel.
+            assert_close(actual, expected, 1e-3)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

@@ -6,12 +6,11 @@ from typing import Any, Callable
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models.units import BEFORE_SIGMOID, Norm, conv
-from gluon_ran.models.upsampling import Trace, Upsample, to_blocked
+from gluon_ran.models.upsampling import Plane
 
 from mxnet.gluon import HybridBlock, nn
 
 UnitMaker = Callable[[], HybridBlock]
-UpsampleMaker = Callable[[int], Upsample]
 
 
 def _units(count: int, unit: UnitMaker) -> nn.HybridSequential:
@@ -33,29 +32,29 @@ class MaskBranch(HybridBlock):
         depth: halvings from here on, at least 1.
         r: units between adjacent poolings.
         unit: makes a residual unit that keeps the shape.
-        upsample: makes the interpolation to the plane that lies so many halvings down.
+        plane: the module's planes.
         level: halvings above this branch.
     """
 
-    def __init__(
-        self, depth: int, r: int, unit: UnitMaker, upsample: UpsampleMaker, level: int = 0
-    ) -> None:
+    def __init__(self, depth: int, r: int, unit: UnitMaker, plane: Plane, level: int = 0) -> None:
         super().__init__()
         with self.name_scope():
             self.pool = nn.MaxPool2D(3, 2, 1)
             self.down = _units(r, unit)
-            self.skip = unit() if depth > 1 else None
-            self.inner = None
+            self.skip = self.inner = None
             if depth > 1:
-                self.inner = MaskBranch(depth - 1, r, unit, upsample, level + 1)
+                self.skip = unit()
+                self.blocked = plane.blocked()
+                self.inner = MaskBranch(depth - 1, r, unit, plane, level + 1)
             self.up = _units(r, unit)
-            self.upsample = upsample(level)
+            self.upsample = plane.upsample(level)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """(N, C, H, W) to the same shape."""
         y = self.down(self.pool(x))
         if self.inner is not None:
-            y = self.inner(y) + self.skip(y)
+            # The skip's gradient thus has a buffer of its own, which others can be added into.
+            y = self.inner(y) + self.blocked(self.skip(y))
         return self.upsample(self.up(y))
 
 
@@ -81,43 +80,36 @@ class AttentionModule(HybridBlock):
     """p units, then (1 + M) * T of mask and trunk branch, then p units (paper section 3).
 
     Args:
-        channels: C of input and output.
+        plane: the stage's planes.
         mask_depth: halvings in the mask branch.
         p: pre-processing units, and as many post-processing ones.
         t: units of the trunk branch.
         r: units between adjacent poolings of the mask branch.
         unit: makes a residual unit that keeps the shape.
         norm: makes the normalisation layers.
-        upsample: makes the interpolation to the plane that lies so many halvings down.
-        trace: what the graph is built for.
     """
 
     def __init__(
         self,
-        channels: int,
+        plane: Plane,
         mask_depth: int,
         p: int,
         t: int,
         r: int,
         unit: UnitMaker,
         norm: Norm,
-        upsample: UpsampleMaker,
-        trace: Trace,
     ) -> None:
         super().__init__()
-        self._channels, self._trace = channels, trace
         with self.name_scope():
             self.pre = _units(p, unit)
             self.trunk = _units(t, unit)
-            self.mask = MaskBranch(mask_depth, r, unit, upsample)
-            self.head = MaskHead(channels, norm)
+            self.mask = MaskBranch(mask_depth, r, unit, plane)
+            self.head = MaskHead(plane.channels, norm)
+            self.blocked = plane.blocked()
             self.post = _units(p, unit)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """(N, C, H, W) to the same shape."""
         x = self.pre(x)
         mask = self.head(self.mask(x))
-        y = (1 + mask) * self.trunk(x)
-        if self._trace.blocked:
-            y = to_blocked(F, y, self._channels)
-        return self.post(y)
+        return self.post(self.blocked((1 + mask) * self.trunk(x)))

@@ -10,7 +10,7 @@ from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models.attention import AttentionModule, MaskHead
 from gluon_ran.models.spec import DEPTHS, SPECS, Spec, change
 from gluon_ran.models.units import BEFORE_SIGMOID, Norm, PreActivationUnit, conv
-from gluon_ran.models.upsampling import Trace, Upsample
+from gluon_ran.models.upsampling import Blocked, Plane, Trace
 
 from mxnet import autograd, nd, sym
 from mxnet.gluon import HybridBlock, SymbolBlock, nn
@@ -83,38 +83,31 @@ def check_input_shape(spec: Spec, shape: tuple[int, ...]) -> None:
         )
 
 
-def _stem(spec: Spec, norm: Norm) -> nn.HybridSequential:
+def _stem(spec: Spec, norm: Norm, trace: Trace) -> nn.HybridSequential:
+    width = spec.stem_width
     block = nn.HybridSequential()
     with block.name_scope():
+        block.add(conv(width, 7, 2) if spec.stem == "imagenet" else conv(width, 3))
+        # Of three channels oneDNN makes a plain output in bfloat16.
+        block.add(Blocked(width, trace), norm(), nn.Activation("relu"))
         if spec.stem == "imagenet":
-            block.add(conv(spec.stem_width, 7, 2), norm(), nn.Activation("relu"))
             block.add(nn.MaxPool2D(3, 2, 1))
-        else:
-            block.add(conv(spec.stem_width, 3), norm(), nn.Activation("relu"))
     return block
 
 
 def _stage(
-    spec: Spec,
-    index: int,
-    in_channels: int,
-    norm: Norm,
-    upsample: Callable[[int], Upsample],
-    trace: Trace,
+    spec: Spec, index: int, in_channels: int, norm: Norm, plane: Plane
 ) -> nn.HybridSequential:
-    width = spec.widths[index]
-    unit = partial(PreActivationUnit, width, norm=norm, zero_init=spec.zero_init)
-    keep = partial(unit, in_channels=width, stride=1)
+    unit = partial(PreActivationUnit, plane.channels, norm=norm, zero_init=spec.zero_init)
+    keep = partial(unit, in_channels=plane.channels, stride=1)
+    depth = spec.mask_depths[index]
     block = nn.HybridSequential()
     with block.name_scope():
         block.add(unit(in_channels=in_channels, stride=spec.strides[index]))
         for _ in range(spec.units_before[index] - 1):
             block.add(keep())
         for _ in range(spec.modules[index]):
-            depth = spec.mask_depths[index]
-            block.add(
-                AttentionModule(width, depth, spec.p, spec.t, spec.r, keep, norm, upsample, trace)
-            )
+            block.add(AttentionModule(plane, depth, spec.p, spec.t, spec.r, keep, norm))
         for _ in range(spec.units_after[index]):
             block.add(keep())
     return block
@@ -128,13 +121,13 @@ class _Features(_PictureBlock):
         stride = 4 if spec.stem == "imagenet" else 1
         in_channels = spec.stem_width
         with self.name_scope():
-            self.stem = _stem(spec, norm)
+            self.stem = _stem(spec, norm, trace)
             self.stages = nn.HybridSequential()
             with self.stages.name_scope():
                 for index, width in enumerate(spec.widths):
                     stride *= spec.strides[index]
-                    upsample = partial(_upsample, spec.upsampling, width, stride, trace)
-                    self.stages.add(_stage(spec, index, in_channels, norm, upsample, trace))
+                    plane = Plane(width, stride, spec.upsampling, trace)
+                    self.stages.add(_stage(spec, index, in_channels, norm, plane))
                     in_channels = width
             self.norm = norm()
             self.pool = nn.GlobalAvgPool2D()
@@ -143,10 +136,6 @@ class _Features(_PictureBlock):
         """(N, channels, H, W) to (N, width of the last stage)."""
         x = self.stages(self.stem(x))
         return F.flatten(self.pool(F.Activation(self.norm(x), act_type="relu")))
-
-
-def _upsample(method: str, channels: int, stride: int, trace: Trace, level: int) -> Upsample:
-    return Upsample(method, channels, stride << level, trace)
 
 
 class ResidualAttentionNet(_PictureBlock):

@@ -1,7 +1,8 @@
-"""Align-corners bilinear interpolation as matrix products: exact, and the same bits in every run."""
+"""Align-corners bilinear interpolation as matrix products: exact, the same bits in every run."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from gluon_ran import _runtime  # noqa: F401
@@ -16,8 +17,8 @@ MATRIX_PIXELS = 64
 class Trace:
     """What a network's graph is built for, shared by its blocks.
 
-    A symbolic trace does not know the shapes of its inputs, but the number of rows of an interpolation
-    matrix is part of the graph. The outermost block writes the size here before it is traced.
+    A symbolic trace does not know the shapes of its inputs, but the number of rows of an
+    interpolation matrix is part of the graph. The outermost block writes the size here first.
 
     Attributes:
         size: height and width of the pictures, in pixels.
@@ -33,19 +34,33 @@ class Trace:
         return self.size[0] // stride, self.size[1] // stride
 
 
-def to_blocked(F: Any, x: Any, channels: int) -> Any:
-    """`x` itself, (N, channels, H, W), out of a depthwise 1x1 convolution by one."""
-    ones = F.ones((channels, 1, 1, 1))
-    return F.Convolution(
-        x, ones, kernel=(1, 1), num_filter=channels, num_group=channels, no_bias=True
-    )
+class Blocked(HybridBlock):
+    """Gives what it gets; in a blocked trace out of a depthwise 1x1 convolution by one.
+
+    Args:
+        channels: C.
+        trace: what the graph is built for.
+    """
+
+    def __init__(self, channels: int, trace: Trace) -> None:
+        super().__init__()
+        self._channels, self._trace = channels, trace
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        """(N, C, H, W) to itself."""
+        if not self._trace.blocked:
+            return x
+        ones, channels = F.ones((self._channels, 1, 1, 1)), self._channels
+        return F.Convolution(
+            x, ones, kernel=(1, 1), num_filter=channels, num_group=channels, no_bias=True
+        )
 
 
 def interpolation_matrix(F: Any, source: int, target: int) -> Any:
     """Matrix that takes `source` points to `target` points by linear interpolation, ends on ends.
 
-    Entry (i, j) is max(0, 1 - |i (n - 1) / (m - 1) - j|) for n points to m. Numerator and denominator
-    are integers, exact in float32, so each entry is rounded once.
+    Entry (i, j) is max(0, 1 - |i (n - 1) / (m - 1) - j|) for n points to m. Numerator and
+    denominator are integers, exact in float32, so each entry is rounded once.
 
     Args:
         F: `mxnet.nd` or `mxnet.sym`.
@@ -59,6 +74,31 @@ def interpolation_matrix(F: Any, source: int, target: int) -> Any:
     i = F.reshape(F.arange(0, target), shape=(target, 1)) * (source - 1)
     j = F.reshape(F.arange(0, source), shape=(1, source)) * last
     return F.relu(last - F.abs(F.broadcast_sub(i, j))) / last
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The planes of a stage, and the layers that need to know them.
+
+    Attributes:
+        channels: C.
+        stride: stride relative to the picture.
+        method: see `Spec.upsampling`.
+        trace: what the graph is built for.
+    """
+
+    channels: int
+    stride: int
+    method: str
+    trace: Trace
+
+    def upsample(self, level: int = 0) -> Upsample:
+        """Interpolation to the plane that lies `level` halvings down."""
+        return Upsample(self.method, self.channels, self.stride << level, self.trace)
+
+    def blocked(self) -> Blocked:
+        """A layer that brings the plane back to the blocked layout."""
+        return Blocked(self.channels, self.trace)
 
 
 class Upsample(HybridBlock):
@@ -75,6 +115,8 @@ class Upsample(HybridBlock):
         super().__init__()
         self._method, self._channels = method, channels
         self._stride, self._trace = stride, trace
+        with self.name_scope():
+            self.blocked = Blocked(channels, trace)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """(N, C, H / 2, W / 2) to (N, C, H, W)."""
@@ -90,8 +132,7 @@ class Upsample(HybridBlock):
         pixels = (height // 2) * (width // 2)
         whole = self._method == "matrix" or (self._method == "auto" and pixels <= MATRIX_PIXELS)
         product = _whole_plane if whole else _each_direction
-        y = F.reshape(product(F, x, rows, columns, shape), shape=shape)
-        return to_blocked(F, y, self._channels) if self._trace.blocked else y
+        return self.blocked(F.reshape(product(F, x, rows, columns, shape), shape=shape))
 
 
 def _whole_plane(F: Any, x: Any, rows: Any, columns: Any, shape: tuple[int, ...]) -> Any:
@@ -105,7 +146,7 @@ def _whole_plane(F: Any, x: Any, rows: Any, columns: Any, shape: tuple[int, ...]
 
 
 def _each_direction(F: Any, x: Any, rows: Any, columns: Any, shape: tuple[int, ...]) -> Any:
-    """Columns by a product over the last axis; rows as the channels of a 1-D convolution of width 1.
+    """Columns by a product over the last axis; rows as channels of a 1-D convolution of width 1.
 
     The convolution spares both transposes that a product over the rows would need.
     """

@@ -1,0 +1,184 @@
+"""The command lines, as a user runs them, on digits at a size that trains in seconds."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small import SPEC
+
+from gluon_ran.data import Dataset
+from gluon_ran.data import load_dataset as load_whole
+from gluon_ran.models.spec import SPECS
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = replace(SPEC, name="tiny", classes=10)
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "train" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def small_digits(tmp_path, monkeypatch):
+    """A tiny network and 60 digits, in a working directory of their own."""
+
+    def load(name, data_dir=None):
+        train, test = load_whole(name, data_dir)
+        return [Dataset(d.images[:60], d.labels[:60], d.class_names) for d in (train, test)]
+
+    monkeypatch.setitem(SPECS, "tiny", TINY)
+    monkeypatch.chdir(tmp_path)
+    for name in ("cifar10_train", "evaluate"):
+        monkeypatch.setitem(sys.modules, name, script(name))
+        monkeypatch.setattr(sys.modules[name], "load_dataset", load)
+
+
+def train(*flags):
+    return sys.modules["cifar10_train"].main(
+        ["--dataset", "digits", "--model", "tiny", "--epochs", "2", "--warmup-epochs", "0", *flags]
+    )
+
+
+def evaluate(*flags):
+    return sys.modules["evaluate"].main(list(flags))
+
+
+def recipe_of(*flags):
+    module = sys.modules["cifar10_train"]
+    return module.recipe_from(module.make_parser().parse_args(list(flags)))
+
+
+def test_the_flags_of_the_earlier_scripts_mean_what_users_remember():
+    flags = (
+        "--num-layers 92 --log-dir log -j 2 --num-gpus 0 --epochs 30 -b 32 --lr 0.3 --momentum 0.8 "
+        "--wd 5e-4 --lr-steps 10,20 --mix-up 1 --alpha 0.4 --epsilon 0.1 --warmup-epochs 3 "
+        "--float16 --save-period 5"
+    ).split()
+    recipe = recipe_of(*flags)
+    assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.momentum) == (30, 32, 0.3, 0.8)
+    assert (recipe.wd, recipe.lr_steps, recipe.mixup, recipe.alpha) == (5e-4, (10, 20), True, 0.4)
+    assert (recipe.epsilon, recipe.warmup_epochs, recipe.dtype) == (0.1, 3, "float16")
+    long = "--batch-size 32 --learning-rate 0.3 --weight-decay 5e-4 --workers 2".split()
+    assert recipe_of(*long) == recipe_of(*"-b 32 --lr 0.3 --wd 5e-4 -j 2".split())
+
+
+def test_recipes_fill_what_the_flags_leave_out():
+    assert recipe_of().name == "gluon"
+    assert recipe_of("--dataset", "digits").name == "digits"
+    assert recipe_of("--recipe", "paper", "--no-wd").no_wd
+    assert not recipe_of("--recipe", "tricks", "--mix-up", "0").mixup
+
+
+def test_help_shows_every_default_and_every_recipe(capsys):
+    with pytest.raises(SystemExit) as stop:
+        train("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 0
+    parser = sys.modules["cifar10_train"].make_parser()
+    for action in parser._actions:
+        if action.help and action.dest not in ("help", "resume"):
+            assert "default" in action.help or action.const == "float16", action.option_strings
+    for text in ("(default: 80,120)", "(default: 0.0001)", "tricks:", "warmup_epochs 5"):
+        assert text in shown
+
+
+def test_a_run_is_trained_gone_on_with_and_evaluated(tmp_path, capsys):
+    assert train() == 0
+    run = tmp_path / "runs" / "digits-tiny-digits"
+    assert (run / "train.log").read_text().count("validation loss") == 2
+    before = (run / "checkpoints" / "last.json").read_text()
+    assert train() == 0
+    assert train("--resume") == 0
+    assert sys.modules["cifar10_train"].main(["--resume", str(run)]) == 0
+    assert (run / "checkpoints" / "last.json").read_text() == before
+    capsys.readouterr()
+    assert evaluate(str(run), "--checkpoint", "last", "--flip") == 0
+    assert "top-1" in capsys.readouterr().out
+    result = json.loads((run / "evaluation.json").read_text())
+    assert result["count"] == 60 and sum(map(sum, result["confusion"])) == 60
+    assert result["flip_averaging"] and list(result["per_class"]) == list("0123456789")
+    assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_last_checkpoint_scores_what_the_run_logged(tmp_path):
+    assert train("--save-dir", "run") == 0
+    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert evaluate("run", "--checkpoint", "last", "--out", "scores") == 0
+    result = json.loads((tmp_path / "scores" / "evaluation.json").read_text())
+    assert result["top1"] == row["val_top1"]
+    assert result["loss"] == pytest.approx(row["val_loss"], rel=1e-4)
+
+
+def test_a_weights_file_is_evaluated_with_its_model(tmp_path, capsys):
+    assert train("--save-dir", "run") == 0
+    weights = next((tmp_path / "run" / "checkpoints").glob("*.params"))
+    assert evaluate(str(weights), "--model", "tiny", "--dataset", "digits", "--out", "a") == 0
+    assert evaluate(str(weights)) == 1
+    assert "name the network with --model" in capsys.readouterr().err
+    assert evaluate(str(weights), "--model", "cifar_attention56_thin", "--dataset", "digits") == 1
+    assert "does not hold the weights of this network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--num-gpus", "99"], "MXNet sees"),
+        (["--float16"], "float16 trains on GPUs only"),
+        (["--lr", "-1"], "Recipe.lr is -1.0"),
+        (["--resume"], "has no checkpoint to go on from"),
+        (["--resume", "nowhere"], "nowhere is not a run directory"),
+        (["--lr", "1e30", "--lr-mode", "step"], "lower the learning rate"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_1(flags, message, capsys):
+    assert train(*flags) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+
+
+def test_a_folder_without_data_is_an_error_and_makes_no_run(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert sys.modules["cifar10_train"].main(["--data-dir", "empty"]) == 1
+    assert "empty" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_run_of_another_recipe_is_refused(capsys):
+    assert train("--save-dir", "run") == 0
+    assert train("--save-dir", "run", "--lr", "0.5") == 1
+    assert "lr 0.1 there, 0.5 now" in capsys.readouterr().err
+
+
+def test_the_shared_cifar10_trains_a_step(shared_data, tmp_path):
+    """On the real CIFAR-10 records where they lie beside the checkout."""
+    code = sys.modules["cifar10_train"].main(
+        ["--data-dir", str(shared_data / "cifar10"), "--model", "tiny", "--epochs", "1",
+         "--save-dir", "run"]
+    )  # fmt: skip
+    assert code == 0
+    data = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert data["dataset"] == "cifar10" and data["class_names"][0] == "airplane"
+
+
+def test_training_needs_no_opencv(tmp_path):
+    """A machine without libGL, on which cv2 is there and fails to import."""
+    hook = tmp_path / "cv2.py"
+    hook.write_text("raise ImportError('libGL.so.1: cannot open shared object file')\n")
+    code = (
+        "import sys; from small import *; from gluon_ran import fit\n"
+        "h = fit(net(), RECIPE, train_batches(), validation_batches(), classes=3, progress=False,"
+        " run=__import__('gluon_ran').training.RunDirectory.start("
+        f"{str(tmp_path / 'run')!r}, SPEC, RECIPE, data_record()))\n"
+        "assert h.completed"
+    )
+    path = os.pathsep.join([str(tmp_path), str(ROOT / "tests")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)

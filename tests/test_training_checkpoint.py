@@ -1,0 +1,155 @@
+import json
+
+import numpy as np
+import pytest
+from small import net
+
+from gluon_ran.training import CheckpointError, load_weights
+from gluon_ran.training import checkpoint as cp
+
+import mxnet as mx
+from mxnet import autograd
+from mxnet.gluon import Trainer
+
+SETTINGS = {"learning_rate": 0.1, "momentum": 0.9}
+
+
+def trained(steps=1, contexts=(mx.cpu(),)):
+    model = net()
+    model.initialize(ctx=list(contexts))
+    trainer = Trainer(model.collect_params(), "nag", SETTINGS, update_on_kvstore=False)
+    for _ in range(steps):
+        with autograd.record():
+            losses = [model(mx.nd.random.normal(shape=(2, 3, 16, 16), ctx=c)) for c in contexts]
+        autograd.backward(losses)
+        trainer.step(2)
+    return model, trainer
+
+
+def save(folder, epoch, model, trainer, best=False, save_period=0):
+    cp.save_checkpoint(folder, epoch, model, trainer, {"best_top1": 0.5}, best, save_period)
+
+
+def arrays(model):
+    named = model._collect_params_with_prefix()
+    return {name: p.data(p.list_ctx()[0]).asnumpy() for name, p in named.items()}
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_weights_and_momentum_come_back_to_the_bit_on_every_device(tmp_path, devices):
+    contexts = [mx.cpu(i) for i in range(devices)]
+    model, trainer = trained(2, contexts)
+    save(tmp_path, 3, model, trainer)
+    manifest = cp.read_manifest(tmp_path, "last")
+    assert manifest["epoch"] == 3 and manifest["progress"] == {"best_top1": 0.5}
+    other, other_trainer = trained(1, contexts)
+    load_weights(other, cp.checked_file(tmp_path, manifest, "weights"), contexts)
+    cp.load_states(other, other_trainer, cp.checked_file(tmp_path, manifest, "states"))
+    for name, array in arrays(model).items():
+        assert np.array_equal(arrays(other)[name], array)
+    saved = cp.optimizer_arrays(model, trainer)
+    assert len(saved) == sum(p.grad_req != "null" for p in model.collect_params().values())
+    for updater in other_trainer._updaters:
+        for index, state in trainer._updaters[0].states.items():
+            assert np.array_equal(updater.states[index].asnumpy(), state.asnumpy())
+
+
+def test_weights_are_plain_gluon_files_and_nothing_is_pickled(tmp_path):
+    model, trainer = trained()
+    save(tmp_path, 0, model, trainer, best=True)
+    again = net()
+    again.load_parameters(str(tmp_path / "epoch-0000.params"))
+    assert set(mx.nd.load(str(tmp_path / "epoch-0000.states"))) <= set(arrays(model))
+    for path in tmp_path.iterdir():
+        assert path.suffix in (".params", ".states", ".json")
+        assert b"cnumpy" not in path.read_bytes() and b"cmxnet" not in path.read_bytes()
+
+
+def test_only_last_best_and_every_periodth_weights_are_kept(tmp_path):
+    model, trainer = trained()
+    for epoch in range(7):
+        save(tmp_path, epoch, model, trainer, best=epoch == 1, save_period=3)
+    kept = sorted(path.name for path in tmp_path.glob("epoch-*"))
+    assert kept == [
+        "epoch-0001.params", "epoch-0002.params", "epoch-0005.params",
+        "epoch-0006.params", "epoch-0006.states",
+    ]  # fmt: skip
+    assert cp.read_manifest(tmp_path, "best")["weights"] == "epoch-0001.params"
+
+
+@pytest.mark.parametrize("failing", ["params", "states", "json"])
+def test_a_failure_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch, failing):
+    model, trainer = trained()
+    save(tmp_path, 0, model, trainer)
+    replace = cp.os.replace
+
+    def break_down(source, target):
+        if str(target).endswith(failing):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(cp.os, "replace", break_down)
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path, 1, model, trainer)
+    monkeypatch.undo()
+    manifest = cp.read_manifest(tmp_path, "last")
+    assert manifest["epoch"] == 0
+    for part in ("weights", "states"):
+        cp.checked_file(tmp_path, manifest, part)
+    assert not list(tmp_path.glob(".*")), "temporary files are left"
+
+
+@pytest.mark.parametrize("part", ["weights", "states"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "missing"])
+def test_damaged_parts_are_named(tmp_path, part, damage):
+    model, trainer = trained()
+    save(tmp_path, 0, model, trainer)
+    manifest = cp.read_manifest(tmp_path, "last")
+    path = tmp_path / manifest[part]
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(content if damage == "flip" else content[:-7])
+    with pytest.raises(CheckpointError, match=f"{path.name} is (damaged|missing)"):
+        cp.checked_file(tmp_path, manifest, part)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"epoch": 1}', '{"epoch": "x", "progress": {}, "sha256": {}}']
+)
+def test_a_damaged_manifest_is_named(tmp_path, text):
+    (tmp_path / "last.json").write_text(text)
+    with pytest.raises(CheckpointError, match="last.json is damaged"):
+        cp.read_manifest(tmp_path, "last")
+
+
+def test_a_manifest_cannot_point_outside_its_folder(tmp_path):
+    model, trainer = trained()
+    save(tmp_path, 0, model, trainer)
+    path = tmp_path / "last.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "weights": "../elsewhere.params"}))
+    with pytest.raises(CheckpointError, match="last.json is damaged"):
+        cp.read_manifest(tmp_path, "last")
+
+
+def test_weights_of_another_network_or_no_weights_are_refused(tmp_path):
+    model, trainer = trained()
+    save(tmp_path, 0, model, trainer)
+    other = mx.gluon.nn.Dense(3, in_units=2)
+    with pytest.raises(CheckpointError, match="does not hold the weights of this network"):
+        load_weights(other, tmp_path / "epoch-0000.params", [mx.cpu()])
+    (tmp_path / "text.params").write_text("these are no weights")
+    with pytest.raises(CheckpointError, match="does not hold the weights"):
+        load_weights(model, tmp_path / "text.params", [mx.cpu()])
+    with pytest.raises(CheckpointError, match="there are no weights"):
+        load_weights(model, tmp_path / "missing.params", [mx.cpu()])
+
+
+def test_optimizer_state_of_another_network_is_refused(tmp_path):
+    model, trainer = trained()
+    mx.nd.save(str(tmp_path / "x.states"), {"elsewhere.weight": mx.nd.ones((2,))})
+    with pytest.raises(CheckpointError, match="of another network"):
+        cp.load_states(model, trainer, tmp_path / "x.states")

@@ -1,0 +1,189 @@
+import itertools
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small import RECIPE, SPEC, data_record, dataset, net, train_batches, validation_batches
+
+from gluon_ran import fit
+from gluon_ran.data import Dataset
+from gluon_ran.training import CheckpointError, RunDirectory, TrainingDiverged
+from gluon_ran.training.precision import cpu_has_bfloat16
+
+import mxnet as mx
+
+MIXED = replace(RECIPE, mixup=True, epsilon=0.1)
+
+
+def train(model=None, recipe=RECIPE, run=None, batches=None, **kwargs):
+    kwargs.setdefault("validation", validation_batches())
+    model = model or net()
+    history = fit(
+        model,
+        recipe,
+        batches or train_batches(recipe),
+        classes=3,
+        run=run,
+        progress=False,
+        **kwargs,
+    )
+    return model, history
+
+
+def new_run(path, recipe=RECIPE):
+    return RunDirectory.start(path, SPEC, recipe, data_record())
+
+
+def arrays(model):
+    return {n: p.data().asnumpy() for n, p in model._collect_params_with_prefix().items()}
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert np.array_equal(one[name], other[name]), name
+
+
+def interrupt_after(batches, epochs, steps):
+    """The same batches, with Ctrl-C in the middle of an epoch."""
+
+    class Interrupting:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __len__(self):
+            return len(self.inner)
+
+        def __iter__(self):
+            yield from itertools.islice(iter(self.inner), steps)
+            signal.raise_signal(signal.SIGINT)
+
+    return lambda epoch: Interrupting(batches(epoch)) if epoch == epochs else batches(epoch)
+
+
+def test_a_network_learns_what_there_is_to_learn():
+    _, history = train(recipe=replace(RECIPE, epochs=6))
+    assert history.completed
+    assert history.epochs[-1].val_top1 == 1
+    assert history.epochs[-1].train_loss < history.epochs[0].train_loss / 2
+    assert [len(result.losses) for result in history.epochs] == [3] * 6
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_the_same_seed_gives_the_same_bits_however_batches_are_made(workers):
+    one, first = train(recipe=MIXED)
+    other, second = train(recipe=MIXED, workers=workers)
+    assert [r.losses for r in first.epochs] == [r.losses for r in second.epochs]
+    assert_equal(arrays(one), arrays(other))
+
+
+def test_another_seed_gives_other_losses():
+    _, first = train()
+    _, second = train(recipe=replace(RECIPE, seed=6))
+    assert first.epochs[0].losses != second.epochs[0].losses
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_interrupted_run_ends_with_the_bits_of_one_never_touched(tmp_path, epoch, dtype):
+    if dtype == "bfloat16" and not cpu_has_bfloat16():
+        pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
+    recipe = replace(MIXED, dtype=dtype)
+    quiet, whole = train(recipe=recipe, run=new_run(tmp_path / "quiet", recipe))
+    broken = interrupt_after(train_batches(recipe), epoch, 2)
+    _, part = train(recipe=recipe, run=new_run(tmp_path / "run", recipe), batches=broken, workers=0)
+    assert not part.completed and len(part.epochs) == epoch
+    resumed, rest = train(recipe=recipe, run=RunDirectory.open(tmp_path / "run"))
+    assert rest.completed and len(rest.epochs) == 3 - epoch
+    assert_equal(arrays(quiet), arrays(resumed))
+    losses = [row["losses"] for row in RunDirectory.open(tmp_path / "run").metrics()]
+    assert losses == [result.losses for result in whole.epochs]
+    assert (rest.best_top1, rest.best_epoch) == (whole.best_top1, whole.best_epoch)
+
+
+def test_a_finished_run_started_again_trains_nothing(tmp_path):
+    model, _ = train(run=new_run(tmp_path / "run"))
+    again, history = train(run=new_run(tmp_path / "run"))
+    assert history.completed and history.epochs == []
+    assert_equal(arrays(model), arrays(again))
+
+
+def test_a_run_directory_holds_everything_of_a_run(tmp_path):
+    run = new_run(tmp_path / "run")
+    train(run=run)
+    names = {path.relative_to(run.path).parts[0] for path in run.path.rglob("*")}
+    assert names == {
+        "spec.json", "recipe.json", "data.json", "metrics.jsonl", "checkpoints", "events",
+        "curves.png",
+    }  # fmt: skip
+    row = run.metrics()[-1]
+    assert row["epoch"] == 2 and 0 <= row["val_top1"] <= row["val_top5"] <= 1
+    assert (run.path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_damaged_checkpoint_is_not_trained_on(tmp_path):
+    run = new_run(tmp_path / "run")
+    train(recipe=RECIPE, run=run, batches=interrupt_after(train_batches(), 1, 1), workers=0)
+    path = run.checkpoints / "epoch-0000.params"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="epoch-0000.params is damaged"):
+        train(run=run)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_spares_what_was_saved(tmp_path):
+    def batches(epoch):
+        for images, labels in train_batches()(epoch):
+            yield (images * np.nan if epoch == 1 else images), labels
+
+    class Poisoned:
+        def __init__(self, epoch):
+            self.epoch = epoch
+
+        def __len__(self):
+            return 3
+
+        def __iter__(self):
+            return batches(self.epoch)
+
+    run = new_run(tmp_path / "run")
+    with pytest.raises(TrainingDiverged, match="became nan in step 1 of epoch 2"):
+        train(run=run, batches=Poisoned)
+    assert run.last_epoch() == 0
+
+
+def test_labels_that_the_network_has_no_class_for_are_refused():
+    data = dataset(classes=4)
+    with pytest.raises(ValueError, match="do not fit a network of 3 classes"):
+        train(batches=train_batches(data=data))
+
+
+def test_validation_can_be_left_out(tmp_path):
+    run = new_run(tmp_path / "run")
+    _, history = train(run=run, validation=None)
+    assert history.completed and history.best_top1 is None
+    assert history.epochs[-1].val_top1 is None
+
+
+def test_two_devices_train_and_evaluate():
+    _, history = train(recipe=replace(RECIPE, epochs=6), contexts=[mx.cpu(0), mx.cpu(1)])
+    assert history.epochs[-1].val_top1 > 0.9
+
+
+def test_training_goes_on_from_weights_that_are_there():
+    model, _ = train(recipe=replace(RECIPE, epochs=6))
+    _, history = train(model, recipe=replace(RECIPE, epochs=1, lr=0.0))
+    assert history.epochs[0].val_top1 == 1
+
+
+def test_accuracy_under_mixup_and_smoothing_is_still_an_accuracy():
+    _, history = train(recipe=replace(MIXED, epochs=12, alpha=0.2))
+    assert all(0 <= r.train_top1 <= 1 for r in history.epochs)
+    assert history.epochs[-1].train_top1 > 0.9
+
+
+def test_a_single_picture_is_a_batch():
+    data = dataset()
+    one = Dataset(data.images[:9], data.labels[:9], data.class_names)
+    _, history = train(batches=train_batches(data=one))
+    assert [len(r.losses) for r in history.epochs] == [2, 2, 2]

@@ -1,0 +1,78 @@
+import logging
+import re
+
+import numpy as np
+import pytest
+from small import net
+
+from gluon_ran.training.monitor import LOG, Board, Progress, duration
+
+import mxnet as mx
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(0, "0:00"), (59.9, "0:59"), (61, "1:01"), (3723, "1:02:03")]
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("gluon_ran.training.monitor.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_log_gets_a_plain_line_now_and_then(clock, caplog, monkeypatch):
+    monkeypatch.setattr(LOG, "propagate", True)
+    caplog.set_level(logging.INFO, logger="gluon_ran")
+    with Progress(epoch=1, epochs=3, steps=10) as progress:
+        for _ in range(4):
+            clock[0] += 15
+            progress.step(images=30, loss=1.25, lr=0.1)
+    assert caplog.messages == [
+        "epoch 2/3, batch 2/10: loss 1.2500, lr 0.1, 2.0 img/s, 4:30 left",
+        "epoch 2/3, batch 4/10: loss 1.2500, lr 0.1, 2.0 img/s, 4:00 left",
+    ]
+    assert progress.images_per_second == 2
+
+
+def test_a_terminal_gets_a_bar(clock, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with Progress(epoch=0, epochs=2, steps=5) as progress:
+        clock[0] += 10
+        progress.step(images=20, loss=0.5, lr=0.025)
+    shown = capsys.readouterr().err
+    assert re.search(r"epoch 1/2.*1/5.*loss 0.5000, lr 0.025, 2.0 img/s, run 1:30 left", shown)
+
+
+def test_nothing_is_shown_where_nothing_is_wanted(clock, caplog, capsys):
+    caplog.set_level(logging.INFO, logger="gluon_ran")
+    with Progress(epoch=0, epochs=1, steps=2, enabled=False) as progress:
+        clock[0] += 60
+        progress.step(images=1, loss=0.0, lr=0.1)
+    assert not caplog.messages and not capsys.readouterr().err
+
+
+def test_events_hold_scalars_histograms_of_the_masks_and_pictures(tmp_path):
+    model = net()
+    model.initialize()
+    images = np.random.RandomState(0).normal(size=(4, 3, 16, 16)).astype(np.float32)
+    row = {"epoch": 0, "train_loss": 1.0, "val_top1": None, "lr": 0.1}
+    with Board(tmp_path / "events") as board:
+        board.epoch(row)
+        board.pictures("pictures/training", images, 1)
+        board.masks(model, images, mx.cpu(), 1)
+    (path,) = (tmp_path / "events").iterdir()
+    content = path.read_bytes()
+    for tag in (
+        "loss/train",
+        "learning_rate",
+        "pictures/training",
+        "mask/module_1",
+        "mask/module_2",
+    ):
+        assert tag.encode() in content, tag
+    assert b"mask/module_3" not in content and b"accuracy/validation" not in content
+    assert b"PNG" in content

@@ -1,0 +1,93 @@
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from gluon_ran.training import RECIPES, Recipe, get_recipe, lr_at
+
+STEPS = 7
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_every_recipe_survives_json_and_names_its_source(recipe):
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    assert recipe.source
+
+
+def test_json_with_an_unknown_field_is_refused():
+    values = json.loads(RECIPES["gluon"].to_json())
+    with pytest.raises(ValueError, match="no field learning_rate"):
+        Recipe.from_json(json.dumps({**values, "learning_rate": 1}))
+
+
+def test_get_recipe_changes_fields_and_names_choices():
+    assert get_recipe("paper", lr=0.2) == replace(RECIPES["paper"], lr=0.2)
+    with pytest.raises(ValueError, match="'thesis'; there are: gluon, paper"):
+        get_recipe("thesis")
+    with pytest.raises(ValueError, match="no field warmup; its fields: .*warmup_epochs"):
+        get_recipe("paper", warmup=3)
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("epochs", 0, "at least 1"),
+        ("batch_size", 0, "at least 1"),
+        ("lr", -1, "at least 0"),
+        ("lr", math.nan, "at least 0"),
+        ("momentum", 1.5, "0 to 1"),
+        ("epsilon", 2, "0 to 1"),
+        ("alpha", 0, "alpha is 0"),
+        ("warmup_epochs", 300, "0 to 200"),
+        ("lr_steps", (120, 80), "rising"),
+        ("optimizer", "adam", "nag, sgd"),
+        ("lr_mode", "poly", "step, cosine"),
+        ("dtype", "int8", "float32, bfloat16, float16"),
+        ("normalization", "none", "channel, per_pixel"),
+        ("seed", -1, "0 to"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        get_recipe("gluon", **{field: value})
+
+
+def test_step_schedule_is_exact_at_the_boundaries():
+    recipe = get_recipe("gluon", epochs=6, lr=0.5, lr_steps=(2, 4), lr_decay=0.1)
+    rates = [lr_at(step, STEPS, recipe) for step in range(6 * STEPS)]
+    assert rates[: 2 * STEPS] == [0.5] * 2 * STEPS
+    assert rates[2 * STEPS : 4 * STEPS] == [0.5 * 0.1] * 2 * STEPS
+    assert rates[4 * STEPS :] == [0.5 * 0.1**2] * 2 * STEPS
+
+
+def test_paper_recipe_decays_at_64k_and_96k_iterations():
+    recipe, steps = RECIPES["paper"], math.ceil(50_000 / 64)
+    assert abs(recipe.lr_steps[0] * steps - 64_000) < steps
+    assert abs(recipe.lr_steps[1] * steps - 96_000) < steps
+    assert abs(recipe.epochs * steps - 160_000) < steps
+
+
+@pytest.mark.parametrize("mode", ["step", "cosine"])
+def test_warm_up_rises_linearly_and_ends_at_the_full_rate(mode):
+    recipe = get_recipe("gluon", epochs=9, lr=0.8, lr_mode=mode, lr_steps=(), warmup_epochs=2)
+    rates = [lr_at(step, STEPS, recipe) for step in range(2 * STEPS + 1)]
+    rises = [b - a for a, b in zip([0.0, *rates], rates[:-1])]
+    assert rises == pytest.approx([0.8 / (2 * STEPS)] * 2 * STEPS)
+    assert rates[2 * STEPS - 1] == 0.8
+    assert rates[2 * STEPS] == 0.8
+
+
+def test_cosine_falls_from_the_full_rate_to_zero():
+    recipe = get_recipe("gluon", epochs=5, lr=0.3, lr_mode="cosine", warmup_epochs=1)
+    rates = [lr_at(step, STEPS, recipe) for step in range(STEPS, 5 * STEPS + 1)]
+    assert rates[0] == 0.3
+    assert rates[len(rates) // 2] == pytest.approx(0.15)
+    assert rates[-1] == 0.0
+    assert all(a > b for a, b in zip(rates, rates[1:]))
+
+
+def test_warm_up_over_all_epochs_never_divides_by_zero():
+    recipe = get_recipe("gluon", epochs=1, lr_mode="cosine", warmup_epochs=1)
+    assert lr_at(STEPS - 1, STEPS, recipe) == recipe.lr
+    assert lr_at(STEPS, STEPS, recipe) == 0.0

@@ -1,0 +1,83 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small import RECIPE, SPEC, data_record
+
+from gluon_ran.training import RunDirectory, RunError
+
+
+def start(path, spec=SPEC, recipe=RECIPE, data=None):
+    return RunDirectory.start(path, spec, recipe, data or data_record())
+
+
+def test_a_run_is_read_back_as_it_was_started(tmp_path):
+    start(tmp_path / "a" / "run")
+    run = RunDirectory.open(tmp_path / "a" / "run")
+    assert (run.spec, run.recipe, run.data) == (SPEC, RECIPE, data_record())
+    assert np.array_equal(
+        run.normalization.mean, np.float32(data_record()["normalization"]["mean"])
+    )
+    assert run.last_epoch() is None and run.metrics() == []
+
+
+def test_starting_again_takes_the_same_run_up(tmp_path):
+    start(tmp_path / "run").write_metrics({"epoch": 0})
+    assert start(tmp_path / "run").metrics() == [{"epoch": 0}]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"recipe": replace(RECIPE, lr=0.2)}, "lr 0.05 there, 0.2 now"),
+        ({"spec": replace(SPEC, r=2)}, "r 1 there, 2 now"),
+        ({"data": {**data_record(), "dataset": "large"}}, "dataset small there, large now"),
+    ],
+)
+def test_another_run_is_refused_with_the_difference(tmp_path, changes, message):
+    start(tmp_path / "run")
+    with pytest.raises(RunError, match=message):
+        start(tmp_path / "run", **changes)
+
+
+def test_data_may_move_to_another_folder(tmp_path):
+    start(tmp_path / "run")
+    start(tmp_path / "run", data={**data_record(), "data_dir": "elsewhere"})
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(RunError, match="not an empty folder"):
+        start(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("name", ["spec.json", "recipe.json", "data.json"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_damaged_files_are_named(tmp_path, name, text):
+    start(tmp_path / "run")
+    (tmp_path / "run" / name).write_text(text)
+    with pytest.raises(RunError, match="is damaged"):
+        RunDirectory.open(tmp_path / "run")
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RunError, match="not a run directory"):
+        RunDirectory.open(tmp_path)
+
+
+def test_an_epoch_trained_again_replaces_its_row_and_later_ones(tmp_path):
+    run = start(tmp_path / "run")
+    for epoch in range(4):
+        run.write_metrics({"epoch": epoch, "try": 1})
+    run.write_metrics({"epoch": 2, "try": 2})
+    assert [(row["epoch"], row["try"]) for row in run.metrics()] == [(0, 1), (1, 1), (2, 2)]
+
+
+def test_a_torn_last_line_of_metrics_is_left_out(tmp_path):
+    run = start(tmp_path / "run")
+    run.write_metrics({"epoch": 0})
+    with open(run.path / "metrics.jsonl", "a") as file:
+        file.write(json.dumps({"epoch": 1})[:5])
+    assert run.metrics() == [{"epoch": 0}]

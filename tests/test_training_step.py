@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from small import RECIPE, net, train_batches
+
+from gluon_ran.training import get_recipe
+from gluon_ran.training.step import Stepper
+from gluon_ran.training.targets import soft_targets
+
+import mxnet as mx
+
+FROZEN = {"norm_kwargs": {"use_global_stats": True}}
+
+
+def batch(count=None):
+    images, labels = train_batches()(0)[0]
+    return images[:count], soft_targets(labels[:count], 3)
+
+
+def weights(stepper):
+    named = stepper.net._collect_params_with_prefix()
+    return {n: [p.data(c).asnumpy() for c in p.list_ctx()] for n, p in named.items()}
+
+
+def stepped(devices, kvstore="local", count=None, steps=3, recipe=RECIPE):
+    mx.random.seed(3)
+    stepper = Stepper(net(**FROZEN), recipe, [mx.cpu(i) for i in range(devices)], kvstore)
+    results = [stepper(*batch(count), lr=0.05) for _ in range(steps)]
+    return stepper, results
+
+
+@pytest.mark.parametrize("kvstore", ["local", "device"])
+@pytest.mark.parametrize("devices, count", [(2, 8), (2, 7), (3, 7), (3, 2)])
+def test_several_devices_make_the_update_of_one_with_the_whole_batch(devices, count, kvstore):
+    one, expected = stepped(1, count=count)
+    several, results = stepped(devices, kvstore, count)
+    assert [r.loss for r in results] == pytest.approx([r.loss for r in expected], rel=1e-4)
+    assert [r.hits for r in results] == [r.hits for r in expected]
+    start, reference = weights(stepped(1, steps=0)[0]), weights(one)
+    for name, copies in weights(several).items():
+        moved = np.abs(reference[name][0] - start[name][0]).max()
+        for copy in copies:
+            assert np.abs(copy - reference[name][0]).max() <= 0.01 * moved + 1e-6, name
+
+
+def test_one_step_is_nesterovs_update_of_the_mean_gradient():
+    recipe = get_recipe("gluon", wd=0.01, momentum=0.9, seed=3)
+    stepper, _ = stepped(1, steps=0, recipe=recipe)
+    before = stepper.net.output.weight.data().asnumpy()
+    stepper(*batch(), lr=0.1)
+    parameter = stepper.net.output.weight
+    gradient = parameter.grad().asnumpy() / 8 + 0.01 * before
+    expected = before - 0.1 * (gradient + 0.9 * gradient)
+    assert parameter.data().asnumpy() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("no_wd", [False, True])
+def test_decay_spares_biases_and_norms_only_where_asked(no_wd):
+    stepper, _ = stepped(1, steps=0, recipe=get_recipe("gluon", no_wd=no_wd))
+    for name, parameter in stepper.net.collect_params().items():
+        spared = no_wd and not name.endswith("weight")
+        assert parameter.wd_mult == (0 if spared else 1), name
+
+
+def test_the_network_is_initialised_from_the_seed_and_left_alone_if_it_is_already():
+    first, second, other = (
+        Stepper(net(), get_recipe("gluon", seed=seed), [mx.cpu()], "local") for seed in (1, 1, 2)
+    )
+    name = "features.stem.0.weight"
+    assert np.array_equal(weights(first)[name], weights(second)[name])
+    assert not np.array_equal(weights(first)[name], weights(other)[name])
+    again = Stepper(first.net, get_recipe("gluon", seed=2), [mx.cpu()], "local")
+    assert np.array_equal(weights(again)[name], weights(second)[name])
+
+
+def test_an_overflow_under_loss_scaling_skips_the_update():
+    stepper, _ = stepped(1, steps=1)
+    stepper.scale.active, stepper.scale.value = True, 8.0
+    before = weights(stepper)
+    images, targets = batch()
+    images = images.copy()
+    images[0, 0, 0, 0] = np.inf
+    stepper(images, targets, lr=0.1)
+    assert stepper.scale.value == 4.0
+    trained = {
+        n for n, p in stepper.net._collect_params_with_prefix().items() if p.grad_req != "null"
+    }
+    assert all(np.array_equal(weights(stepper)[name], before[name]) for name in trained)
+
+
+def test_a_scaled_loss_makes_the_same_update():
+    plain, _ = stepped(1, steps=2)
+    scaled, _ = stepped(1, steps=1)
+    scaled.scale.active, scaled.scale.value = True, 1024.0
+    scaled(*batch(), lr=0.05)
+    for name, (array,) in weights(plain).items():
+        assert weights(scaled)[name][0] == pytest.approx(array, rel=1e-3, abs=1e-5), name
