@@ -156,7 +156,7 @@ RECIPES = {
             _BASE,
             name="short",
             source="ours, for the best of a few epochs",
-            epochs=8,
+            epochs=7,
             lr=0.2,
             wd=5e-4,
             no_wd=True,
