@@ -47,15 +47,17 @@ setup(
         # mxnet, gluoncv and mxboard import distutils, which left Python with 3.12.
         'setuptools; python_version >= "3.12"',
         "gluoncv>=0.10.5",
-        "matplotlib",
+        "matplotlib>=3.6",
         "mxboard>=0.1.0",
-        "Pillow",
+        "Pillow>=8",
+        # mxnet reads scipy.sparse.csr, which goes with SciPy 2.
+        "scipy<2",
         "scikit-learn",
         "tqdm",
     ],
     extras_require={
         "cpu": ["mxnet==1.9.1"],
         "cu112": ["mxnet-cu112==1.9.1", *CUDA_11],
-        "test": ["pytest>=8", "ruff"],
+        "test": ["packaging", "pytest>=8", "ruff>=0.17,<0.18"],
     },
 )

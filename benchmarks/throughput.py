@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,8 @@ class Worker:
         Raises:
             RuntimeError: the process ended.
         """
-        print(steps, file=self._process.stdin, flush=True)
+        with suppress(BrokenPipeError):  # then there is no answer either
+            print(steps, file=self._process.stdin, flush=True)
         return self._answer()["seconds"]
 
     def _answer(self) -> dict[str, Any]:

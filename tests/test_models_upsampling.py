@@ -6,10 +6,10 @@ import pytest
 from gluon_ran.models import get_model
 from gluon_ran.models.upsampling import (
     MATRIX_PIXELS,
+    Blocked,
     Trace,
     Upsample,
     interpolation_matrix,
-    to_blocked,
 )
 
 import mxnet as mx
@@ -170,7 +170,7 @@ def test_a_symbol_takes_its_plane_from_the_trace():
 
 def test_blocked_layout_keeps_the_values():
     x, _ = problem((4, 5))
-    assert (to_blocked(nd, x, CHANNELS) == x).asnumpy().all()
+    assert (Blocked(CHANNELS, Trace((8, 10), blocked=True))(x) == x).asnumpy().all()
 
 
 def gradients(net, x, labels):

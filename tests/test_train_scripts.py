@@ -36,6 +36,7 @@ def small_digits(tmp_path, monkeypatch):
 
     monkeypatch.setitem(SPECS, "tiny", TINY)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "train"))
     for name in ("cifar10_train", "evaluate"):
         monkeypatch.setitem(sys.modules, name, script(name))
         monkeypatch.setattr(sys.modules[name], "load_dataset", load)
@@ -122,7 +123,7 @@ def test_a_weights_file_is_evaluated_with_its_model(tmp_path, capsys):
     weights = next((tmp_path / "run" / "checkpoints").glob("*.params"))
     assert evaluate(str(weights), "--model", "tiny", "--dataset", "digits", "--out", "a") == 0
     assert evaluate(str(weights)) == 1
-    assert "name the network with --model" in capsys.readouterr().err
+    assert "name its network with --model" in capsys.readouterr().err
     assert evaluate(str(weights), "--model", "cifar_attention56_thin", "--dataset", "digits") == 1
     assert "does not hold the weights of this network" in capsys.readouterr().err
 
@@ -149,6 +150,54 @@ def test_a_folder_without_data_is_an_error_and_makes_no_run(tmp_path, capsys):
     assert sys.modules["cifar10_train"].main(["--data-dir", "empty"]) == 1
     assert "empty" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_first_attempt_that_failed_is_not_in_the_way(tmp_path, capsys):
+    assert train("--float16") == 1
+    assert train("--crop-padding", "-3") == 1
+    assert train("--resume") == 1
+    assert not (tmp_path / "runs").exists()
+    assert train("--lr", "1e30") == 1
+    assert "Traceback" in (tmp_path / "runs" / "digits-tiny-digits" / "train.log").read_text()
+    assert train() == 0
+
+
+def test_resume_goes_on_by_the_runs_own_settings_alone(capsys):
+    assert train("--save-dir", "run") == 0
+    module = sys.modules["cifar10_train"]
+    assert module.main(["--resume", "run", "--epochs", "2", "--lr", "0.1"]) == 0
+    for flags, named in (
+        (["--epochs", "20"], "--epochs"),
+        (["--num-layers", "92"], "--model"),
+        (["--dataset", "cifar10"], "--dataset"),
+        (["--save-dir", "other"], "--save-dir"),
+    ):
+        assert module.main(["--resume", "run", *flags]) == 1
+        assert f"leave out {named}" in capsys.readouterr().err
+
+
+def test_a_run_on_other_labels_or_devices_is_refused(tmp_path, capsys):
+    assert train("--save-dir", "run") == 0
+    path = tmp_path / "run" / "data.json"
+    data = json.loads(path.read_text())
+    for key, value in (("labels_sha256", "0"), ("devices", 2)):
+        path.write_text(json.dumps({**data, key: value}))
+        assert train("--save-dir", "run") == 1
+        assert f"{key} {value} there" in capsys.readouterr().err
+        assert sys.modules["cifar10_train"].main(["--resume", "run"]) == 1
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["nowhere", "--model", "tiny"], "there is no nowhere"),
+        ([".", "--model", "tiny"], "leave out --model"),
+        (["."], "is not a run directory"),
+    ],
+)
+def test_evaluate_says_what_it_needs(flags, message, capsys):
+    assert evaluate(*flags) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_the_run_of_another_recipe_is_refused(capsys):

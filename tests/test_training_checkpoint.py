@@ -14,7 +14,8 @@ from mxnet.gluon import Trainer
 SETTINGS = {"learning_rate": 0.1, "momentum": 0.9}
 
 
-def trained(steps=1, contexts=(mx.cpu(),)):
+def trained(steps=1, contexts=()):
+    contexts = contexts or [mx.cpu()]
     model = net()
     model.initialize(ctx=list(contexts))
     trainer = Trainer(model.collect_params(), "nag", SETTINGS, update_on_kvstore=False)

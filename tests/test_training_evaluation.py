@@ -72,7 +72,7 @@ def test_flip_averages_the_probabilities_of_both_mirror_images():
 def test_data_with_more_classes_than_the_network_is_refused():
     model = net()
     model.initialize()
-    with pytest.raises(ValueError, match="label 4 does not fit a network of 3 classes"):
+    with pytest.raises(ValueError, match="labels from 0 to 4 do not fit a network of 3 classes"):
         evaluate(model, validation_batches(dataset(classes=5)))
 
 

@@ -8,7 +8,7 @@ from small import RECIPE, SPEC, data_record, dataset, net, train_batches, valida
 
 from gluon_ran import fit
 from gluon_ran.data import Dataset
-from gluon_ran.training import CheckpointError, RunDirectory, TrainingDiverged
+from gluon_ran.training import CheckpointError, RunDirectory, TrainingDiverged, loop
 from gluon_ran.training.precision import cpu_has_bfloat16
 
 import mxnet as mx
@@ -84,15 +84,20 @@ def test_another_seed_gives_other_losses():
     assert first.epochs[0].losses != second.epochs[0].losses
 
 
-@pytest.mark.parametrize("epoch", [0, 1, 2])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_an_interrupted_run_ends_with_the_bits_of_one_never_touched(tmp_path, epoch, dtype):
+@pytest.mark.parametrize(
+    "dtype, epoch, workers",
+    [("float32", 0, 0), ("float32", 1, 2), ("float32", 2, 0), ("bfloat16", 1, 0)],
+)
+def test_an_interrupted_run_ends_with_the_bits_of_one_never_touched(
+    tmp_path, dtype, epoch, workers
+):
     if dtype == "bfloat16" and not cpu_has_bfloat16():
         pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
     recipe = replace(MIXED, dtype=dtype)
     quiet, whole = train(recipe=recipe, run=new_run(tmp_path / "quiet", recipe))
     broken = interrupt_after(train_batches(recipe), epoch, 2)
-    _, part = train(recipe=recipe, run=new_run(tmp_path / "run", recipe), batches=broken, workers=0)
+    run = new_run(tmp_path / "run", recipe)
+    _, part = train(recipe=recipe, run=run, batches=broken, workers=workers)
     assert not part.completed and len(part.epochs) == epoch
     resumed, rest = train(recipe=recipe, run=RunDirectory.open(tmp_path / "run"))
     assert rest.completed and len(rest.epochs) == 3 - epoch
@@ -150,6 +155,62 @@ def test_a_loss_that_is_no_number_stops_the_run_and_spares_what_was_saved(tmp_pa
     with pytest.raises(TrainingDiverged, match="became nan in step 1 of epoch 2"):
         train(run=run, batches=Poisoned)
     assert run.last_epoch() == 0
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    """A blow-up in an epoch's last update, which no loss of that epoch shows."""
+
+    class LastStepBlowsUp:
+        def __init__(self, epoch):
+            self.batches = train_batches()(epoch)
+
+        def __len__(self):
+            return len(self.batches)
+
+        def __iter__(self):
+            for step in range(len(self) - 1):
+                yield self.batches[step]
+            images, labels = self.batches[len(self) - 1]
+            yield images * np.float32(3e38), labels
+
+    run = new_run(tmp_path / "run", replace(RECIPE, lr=1e30))
+    with pytest.raises(TrainingDiverged, match="lower the learning rate"):
+        train(recipe=run.recipe, run=run, batches=LastStepBlowsUp)
+    assert run.last_epoch() is None
+
+
+def test_ctrl_c_while_saving_leaves_the_epoch_before(tmp_path, monkeypatch):
+    save = loop.checkpoint.save_checkpoint
+
+    def interrupted(folder, epoch, *args):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        save(folder, epoch, *args)
+
+    monkeypatch.setattr(loop.checkpoint, "save_checkpoint", interrupted)
+    run = new_run(tmp_path / "run")
+    _, history = train(run=run)
+    assert not history.completed and len(history.epochs) == 1 and run.last_epoch() == 0
+    monkeypatch.undo()
+    resumed, _ = train(run=run)
+    quiet, _ = train()
+    assert_equal(arrays(resumed), arrays(quiet))
+
+
+def test_batches_may_be_iterated_only_once():
+    class Once:
+        def __init__(self, epoch):
+            self.items = iter(train_batches()(epoch))
+
+        def __len__(self):
+            return 3
+
+        def __iter__(self):
+            return self.items
+
+    one, _ = train(batches=Once)
+    other, _ = train()
+    assert_equal(arrays(one), arrays(other))
 
 
 def test_labels_that_the_network_has_no_class_for_are_refused():

@@ -12,6 +12,14 @@ def start(path, spec=SPEC, recipe=RECIPE, data=None):
     return RunDirectory.start(path, spec, recipe, data or data_record())
 
 
+def saved(run):
+    """The run with a checkpoint, as far as the run directory looks at it."""
+    run.checkpoints.mkdir()
+    manifest = {"epoch": 0, "weights": "w", "states": "s", "sha256": {}, "progress": {}}
+    (run.checkpoints / "last.json").write_text(json.dumps(manifest))
+    return run
+
+
 def test_a_run_is_read_back_as_it_was_started(tmp_path):
     start(tmp_path / "a" / "run")
     run = RunDirectory.open(tmp_path / "a" / "run")
@@ -36,19 +44,26 @@ def test_starting_again_takes_the_same_run_up(tmp_path):
     ],
 )
 def test_another_run_is_refused_with_the_difference(tmp_path, changes, message):
-    start(tmp_path / "run")
+    saved(start(tmp_path / "run"))
     with pytest.raises(RunError, match=message):
         start(tmp_path / "run", **changes)
 
 
+def test_a_run_that_never_saved_an_epoch_gives_way(tmp_path):
+    start(tmp_path / "run").write_metrics({"epoch": 0})
+    (tmp_path / "run" / "recipe.json").unlink()
+    start(tmp_path / "run", recipe=replace(RECIPE, lr=0.2))
+    assert RunDirectory.open(tmp_path / "run").recipe.lr == 0.2
+
+
 def test_data_may_move_to_another_folder(tmp_path):
-    start(tmp_path / "run")
+    saved(start(tmp_path / "run"))
     start(tmp_path / "run", data={**data_record(), "data_dir": "elsewhere"})
 
 
 def test_a_folder_of_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(RunError, match="not an empty folder"):
+    with pytest.raises(RunError, match="holds other files"):
         start(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -58,7 +73,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path):
 def test_damaged_files_are_named(tmp_path, name, text):
     start(tmp_path / "run")
     (tmp_path / "run" / name).write_text(text)
-    with pytest.raises(RunError, match="is damaged"):
+    with pytest.raises(RunError, match=f"{name} is damaged"):
         RunDirectory.open(tmp_path / "run")
 
 
@@ -81,3 +96,10 @@ def test_a_torn_last_line_of_metrics_is_left_out(tmp_path):
     with open(run.path / "metrics.jsonl", "a") as file:
         file.write(json.dumps({"epoch": 1})[:5])
     assert run.metrics() == [{"epoch": 0}]
+
+
+def test_another_damaged_line_of_metrics_is_named(tmp_path):
+    run = start(tmp_path / "run")
+    (run.path / "metrics.jsonl").write_text('{"epoch": 0}\n{"epo\n{"epoch": 2}\n')
+    with pytest.raises(RunError, match="line 2 of .*metrics.jsonl is damaged"):
+        run.metrics()

@@ -7,11 +7,14 @@ Ctrl-C ends a run; the same command goes on behind its last saved epoch.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import sys
-from dataclasses import fields
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+
+from flags import add_recipe_flags, given, recipe_from, recipe_table
 
 import gluon_ran
 from gluon_ran import training
@@ -19,17 +22,14 @@ from gluon_ran.data import (
     DATASETS,
     Augmentation,
     Batches,
-    DataError,
     Dataset,
     Normalization,
     load_dataset,
 )
 from gluon_ran.models.spec import DEPTHS, SPECS, Spec, change
-from gluon_ran.training import RECIPES, Recipe, RunDirectory
-from gluon_ran.training import recipe as recipes
+from gluon_ran.training import Recipe, RunDirectory
 from gluon_ran.training.monitor import LOG
 
-DEFAULT_RECIPE = RECIPES["gluon"]
 EVALUATION_BATCH = 250
 INTERRUPTED = 130
 
@@ -38,18 +38,18 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line; what it leaves out comes from the recipe."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog=_recipe_table(),
+        epilog=recipe_table(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_what(parser.add_argument_group("what to train, and on what"))
-    _add_recipe(parser.add_argument_group("recipe (defaults: those of the recipe 'gluon')"))
+    add_recipe_flags(parser.add_argument_group("recipe (defaults: those of the recipe 'gluon')"))
     _add_run(parser.add_argument_group("run and machine"))
     return parser
 
 
 def _add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--dataset", choices=DATASETS, default="cifar10",
+        "--dataset", choices=DATASETS,
         help="digits comes with scikit-learn and needs no download (default: cifar10)",
     )  # fmt: skip
     group.add_argument(
@@ -58,60 +58,15 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         "(default: a download, kept under MXNet's data folder)",
     )  # fmt: skip
     group.add_argument(
-        "--num-layers", type=int, choices=DEPTHS, default=56,
+        "--num-layers", type=int, choices=DEPTHS,
         help="depth of the wide network cifar_attentionN (default: 56)",
     )  # fmt: skip
     group.add_argument(
         "--model", metavar="NAME", choices=list(SPECS),
-        help="any network of the zoo, instead of --num-layers, as cifar_attention56_thin",
-    )  # fmt: skip
-
-
-def _add_recipe(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--recipe", choices=list(RECIPES),
-        help="where the defaults of this group come from (default: digits on digits, else gluon; "
-        "the table below has them)",
-    )  # fmt: skip
-    for flags, name, kind, text in (
-        (["--epochs"], "epochs", int, "passes over the training set"),
-        (["-b", "--batch-size"], "batch_size", int, "pictures a device and step"),
-        (["--optimizer"], "optimizer", recipes.OPTIMIZERS, "nag is Nesterov momentum"),
-        (["--lr", "--learning-rate"], "lr", float, "learning rate at its highest"),
-        (["--momentum"], "momentum", float, "momentum"),
-        (["--wd", "--weight-decay"], "wd", float, "weight decay"),
-        (["--lr-mode"], "lr_mode", recipes.LR_MODES, "schedule; cosine goes to zero"),
-        (["--lr-steps"], "lr_steps", _epoch_list, "epochs at which the step schedule decays"),
-        (["--lr-decay"], "lr_decay", float, "factor of the step schedule"),
-        (["--warmup-epochs"], "warmup_epochs", int, "epochs of linear warm-up"),
-        (["--mix-up"], "mixup", _zero_or_one, "1 trains with mixup, 0 without"),
-        (["--alpha"], "alpha", float, "mixup draws from Beta(alpha, alpha)"),
-        (["--epsilon"], "epsilon", float, "label smoothing"),
-        (["--crop-padding"], "crop_padding", int, "pixels of padding before the random crop"),
-        (["--crop-mode"], "crop_mode", ("reflect", "zero"), "what the padding holds"),
-        (["--flip"], "flip", ("none", "random", "alternating"), "horizontal flips"),
-        (["--cutout"], "cutout", int, "edge of a blanked square in pixels"),
-        (["--rotation"], "rotation", float, "greatest rotation in degrees"),
-        (["--normalization"], "normalization", recipes.NORMALIZATIONS, "kind of mean"),
-        (["--seed"], "seed", int, "all randomness comes from it"),
-        (["--dtype"], "dtype", recipes.DTYPES, "bfloat16 is for CPUs, float16 for GPUs"),
-    ):
-        choices = kind if isinstance(kind, tuple) else None
-        default = _shown(getattr(DEFAULT_RECIPE, name))
-        group.add_argument(
-            *flags, dest=name, choices=choices, type=str if choices else kind,
-            metavar=None if choices else name.upper(), help=f"{text} (default: {default})",
-        )  # fmt: skip
-    group.add_argument(
-        "--no-wd", dest="no_wd", action="store_true", default=None,
-        help="no weight decay on biases and normalisation (default: off)",
+        help="any network of the zoo, as cifar_attention56_thin (default: that of --num-layers)",
     )  # fmt: skip
     group.add_argument(
-        "--float16", dest="dtype", action="store_const", const="float16",
-        help="the same as --dtype float16",
-    )  # fmt: skip
-    group.add_argument(
-        "--zero-init", action="store_true",
+        "--zero-init", action="store_true", default=None,
         help="start each residual unit as the identity (default: off)",
     )  # fmt: skip
 
@@ -123,19 +78,20 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--resume", metavar="RUN", nargs="?", const="", default=None,
-        help="with RUN: go on with that run, by its own settings; without: refuse to start anew",
+        help="with RUN: go on with that run, by its own settings; without: go on with the run of "
+        "the other flags, and refuse to start anew",
     )  # fmt: skip
     group.add_argument(
         "--log-dir", metavar="DIR", type=Path,
         help="where the TensorBoard events and train.log go (default: RUN/events and RUN)",
     )  # fmt: skip
     group.add_argument(
-        "--save-period", type=int, default=10, metavar="EPOCHS",
+        "--save-period", type=_count, default=10, metavar="EPOCHS",
         help="keep the weights of every so many epochs, besides last and best; 0: none "
         "(default: 10)",
     )  # fmt: skip
     group.add_argument(
-        "-j", "--workers", type=int, default=4, metavar="N",
+        "-j", "--workers", type=_count, default=4, metavar="N",
         help="batches made ahead in the background; 0 makes them in turn (default: 4)",
     )  # fmt: skip
     group.add_argument(
@@ -148,60 +104,31 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
 
 
-def _epoch_list(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(",") if part.strip())
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return int(text)
 
 
-def _zero_or_one(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor 1")
-    return text == "1"
+def augmentation_of(recipe: Recipe) -> Augmentation:
+    """How a recipe varies the training pictures.
 
-
-def _shown(value: object) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return str(int(value)) if isinstance(value, bool) else str(value)
-
-
-def _recipe_table() -> str:
-    hidden = ("name", "source")
-    lines = ["recipes, by what they set other than 'gluon':"]
-    for recipe in RECIPES.values():
-        changes = [
-            f"{field.name} {_shown(getattr(recipe, field.name))}"
-            for field in fields(Recipe)
-            if field.name not in hidden
-            and getattr(recipe, field.name) != getattr(DEFAULT_RECIPE, field.name)
-        ]
-        lines.append(f"  {recipe.name}: {recipe.source}")
-        if changes:
-            lines.append(f"      {', '.join(changes)}")
-    return "\n".join(lines)
-
-
-def recipe_from(args: argparse.Namespace) -> Recipe:
-    """The recipe that the flags name, with the fields that they set."""
-    name = args.recipe or ("digits" if args.dataset == "digits" else DEFAULT_RECIPE.name)
-    given = {
-        field.name: getattr(args, field.name)
-        for field in fields(Recipe)
-        if getattr(args, field.name, None) is not None
-    }
-    return training.get_recipe(name, **given)
-
-
-def train_batches(
-    dataset: Dataset, recipe: Recipe, normalization: Normalization, devices: int, epoch: int
-) -> Batches:
-    """The batches of a training epoch, `recipe.batch_size` pictures a device."""
-    augmentation = Augmentation(
+    Raises:
+        DataError: a value that the augmentation does not take.
+    """
+    return Augmentation(
         crop_padding=recipe.crop_padding,
         crop_mode=recipe.crop_mode,
         flip=recipe.flip,
         cutout=recipe.cutout,
         rotation=recipe.rotation,
     )
+
+
+def train_batches(
+    dataset: Dataset, recipe: Recipe, normalization: Normalization, devices: int, epoch: int
+) -> Batches:
+    """The batches of a training epoch, `recipe.batch_size` pictures a device."""
     return Batches(
         dataset,
         recipe.batch_size * devices,
@@ -209,32 +136,76 @@ def train_batches(
         seed=recipe.seed,
         epoch=epoch,
         shuffle=True,
-        augmentation=augmentation,
+        augmentation=augmentation_of(recipe),
     )
 
 
-def make_run(args: argparse.Namespace) -> tuple[RunDirectory, Dataset, Dataset]:
-    """The run directory that the flags ask for, new or old, and its data."""
+def make_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, Dataset, Dataset]:
+    """The run directory that the flags ask for, new or old, and its data.
+
+    Raises:
+        RunError: the directory holds another run, or none to go on with.
+        ValueError, DataError: a flag or the data makes no sense.
+    """
     if args.resume:
-        run = RunDirectory.open(args.resume)
-        data_dir = args.data_dir or run.data["data_dir"]
-        return run, *load_dataset(run.data["dataset"], data_dir)
-    recipe = recipe_from(args)
-    train, test = load_dataset(args.dataset, args.data_dir)
-    name = args.model or f"cifar_attention{args.num_layers}"
-    spec = change(SPECS[name], classes=train.num_classes, zero_init=args.zero_init)
-    path = args.save_dir or _default_path(args.dataset, spec, recipe)
-    kind = getattr(Normalization, recipe.normalization)
-    data = {
-        "dataset": args.dataset,
-        "data_dir": args.data_dir,
-        "class_names": list(train.class_names),
-        "normalization": kind(train).to_json(),
-    }
-    run = RunDirectory.start(path, spec, recipe, data)
-    if args.resume is not None and run.last_epoch() is None:
-        raise training.RunError(f"--resume: {path} has no checkpoint to go on from")
+        return _old_run(args, devices)
+    dataset, recipe = args.dataset or "cifar10", recipe_from(args)
+    train, test = load_dataset(dataset, args.data_dir)
+    spec = _spec(args, train.num_classes)
+    path = args.save_dir or _default_path(dataset, spec, recipe)
+    data = _data(dataset, args.data_dir, train, test, recipe, devices)
+    if args.resume is not None:
+        _need_checkpoint(RunDirectory(path, spec, recipe, data))
+    return RunDirectory.start(path, spec, recipe, data), train, test
+
+
+def _old_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, Dataset, Dataset]:
+    run = RunDirectory.open(args.resume)
+    _need_checkpoint(run)
+    model = args.model or (args.num_layers and f"cifar_attention{args.num_layers}")
+    asked = {**given(args, Recipe), "model": model, "dataset": args.dataset}
+    there = {**asdict(run.recipe), "model": run.spec.name, "dataset": run.data["dataset"]}
+    other = [k for k, v in asked.items() if v is not None and v != there[k]]
+    other += [k for k in ("save_dir", "recipe", "zero_init") if getattr(args, k) is not None]
+    if other:
+        raise training.RunError(
+            f"--resume {args.resume} goes on with that run's own settings: leave out "
+            + ", ".join(f"--{name.replace('_', '-')}" for name in other)
+        )
+    data_dir = args.data_dir or run.data["data_dir"]
+    train, test = load_dataset(run.data["dataset"], data_dir)
+    data = _data(run.data["dataset"], data_dir, train, test, run.recipe, devices)
+    RunDirectory(run.path, run.spec, run.recipe, data).refuse_difference(run)
     return run, train, test
+
+
+def _need_checkpoint(run: RunDirectory) -> None:
+    if run.last_epoch() is None:
+        raise training.RunError(
+            f"--resume: {run.path} has no checkpoint to go on from; leave --resume out to start"
+        )
+
+
+def _spec(args: argparse.Namespace, classes: int) -> Spec:
+    if args.model and args.num_layers:
+        raise ValueError("give --model or --num-layers, not both")
+    name = args.model or f"cifar_attention{args.num_layers or 56}"
+    return change(SPECS[name], classes=classes, zero_init=bool(args.zero_init))
+
+
+def _data(
+    name: str, folder: str | None, train: Dataset, test: Dataset, recipe: Recipe, devices: int
+) -> dict:
+    """What data.json holds: what must be the same for a run to go on, and where the data lies."""
+    labels = hashlib.sha256(train.labels.tobytes() + test.labels.tobytes()).hexdigest()
+    return {
+        "dataset": name,
+        "data_dir": folder and str(Path(folder).resolve()),
+        "class_names": list(train.class_names),
+        "labels_sha256": labels,
+        "devices": devices,
+        "normalization": getattr(Normalization, recipe.normalization)(train).to_json(),
+    }
 
 
 def _default_path(dataset: str, spec: Spec, recipe: Recipe) -> Path:
@@ -246,7 +217,10 @@ def train(args: argparse.Namespace) -> int:
     """Trains as the flags say; the exit code."""
     contexts = training.make_contexts(args.num_gpus)
     training.check_kvstore(args.kvstore)
-    run, train_set, test_set = make_run(args)
+    if not args.resume:
+        training.check_dtype(recipe_from(args).dtype, contexts)
+        augmentation_of(recipe_from(args))
+    run, train_set, test_set = make_run(args, len(contexts))
     _log_to_file((args.log_dir or run.path) / "train.log")
     recipe, normalization = run.recipe, run.normalization
     where = ", ".join(map(str, contexts))
@@ -270,16 +244,15 @@ def train(args: argparse.Namespace) -> int:
 
 
 def _report(run: RunDirectory, history: training.History) -> int:
-    rows = run.metrics()
-    if rows and run.last_epoch() is not None:
-        last = rows[run.last_epoch()]
+    last = next((row for row in run.metrics() if row["epoch"] == run.last_epoch()), None)
+    if last is not None:
         LOG.info("test accuracy %.2f %% after epoch %d; best %.2f %% after epoch %d",
                  100 * last["val_top1"], last["epoch"] + 1,
                  100 * history.best_top1, history.best_epoch + 1)  # fmt: skip
     if history.completed:
         LOG.info("done; everything is in %s", run.path)
         return 0
-    LOG.info("go on with: python train/cifar10_train.py --resume %s", run.path)
+    LOG.info("the same command goes on behind the last saved epoch")
     return INTERRUPTED
 
 
@@ -287,6 +260,7 @@ def _log_to_file(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.setLevel(logging.DEBUG)
     LOG.addHandler(handler)
 
 
@@ -294,17 +268,19 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; the exit code."""
     args = make_parser().parse_args(argv)
     console = logging.StreamHandler()
-    LOG.setLevel(logging.INFO)
+    console.setLevel(logging.INFO)
+    LOG.setLevel(logging.DEBUG)
     LOG.addHandler(console)
     LOG.propagate = False
     before = list(LOG.handlers)
     try:
         return train(args)
     except KeyboardInterrupt:
-        print("interrupted before training began", file=sys.stderr)
+        LOG.info("interrupted; what was saved before is whole")
         return INTERRUPTED
-    except (ValueError, DataError, OSError, ArithmeticError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
+        LOG.debug("where the error came from", exc_info=True)
+        LOG.error("error: %s", error)
         return 1
     finally:
         for handler in set(LOG.handlers) - set(before) | {console}:

@@ -51,7 +51,11 @@ def evaluate(args: argparse.Namespace) -> tuple[Evaluation, dict]:
         ValueError: the flags don't fit together, or the data not the network.
         RunError, CheckpointError, DataError: a file is missing or damaged.
     """
+    if not args.target.exists():
+        raise ValueError(f"there is no {args.target}: give a run directory or a .params file")
     if args.target.is_dir():
+        if args.model is not None:
+            raise ValueError("a run directory knows its network: leave out --model")
         run = RunDirectory.open(args.target)
         spec, normalization, weights = run.spec, run.normalization, _weights(run, args.checkpoint)
         name = args.dataset or run.data["dataset"]
@@ -59,7 +63,7 @@ def evaluate(args: argparse.Namespace) -> tuple[Evaluation, dict]:
         train, test = load_dataset(name, args.data_dir or (run.data["data_dir"] if same else None))
     else:
         if args.model is None:
-            raise ValueError(f"{args.target} is no run directory: name the network with --model")
+            raise ValueError(f"{args.target} is a file: name its network with --model")
         name, weights = args.dataset or "cifar10", args.target
         train, test = load_dataset(name, args.data_dir)
         spec = change(SPECS[args.model], classes=train.num_classes)

@@ -6,6 +6,7 @@ The data set and its formats: Krizhevsky, "Learning Multiple Layers of Features 
 
 from __future__ import annotations
 
+import logging
 import os
 import tarfile
 import zlib
@@ -19,6 +20,7 @@ from gluon_ran.data.dataset import DataError, Dataset, check_labels
 from gluon_ran.data.download import cache_folder, download, locked, md5_of
 from gluon_ran.data.records import load_records
 
+_log = logging.getLogger(__name__)
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
 
@@ -170,6 +172,11 @@ def _from_records(files: CifarFiles, train: Path, test: Path) -> tuple[Dataset, 
             f"{train}: no picture of class {min(absent)} ({files.class_names[min(absent)]}); the "
             "file is cut short or belongs to another data set"
         )
+    for path, split, published in zip((train, test), splits, (files.train, files.test)):
+        expected = sum(count for _, count in published)
+        # A subset may be meant, and without an .idx a cut between records shows in nothing else.
+        if len(split) != expected:
+            _log.warning("%s holds %d of the %d pictures published", path, len(split), expected)
     return splits
 
 

@@ -36,7 +36,7 @@ class _PictureBlock(HybridBlock):
 
     @contextmanager
     def traced_for(self, shape: tuple[int, ...]) -> Iterator[None]:
-        """While this is open, calls on symbols build the graph for pictures of `shape`, (N, C, H, W).
+        """While this is open, calls on symbols build the graph for that `shape`, (N, C, H, W).
 
         Raises:
             ValueError: the shape is not one that the network takes.
@@ -141,8 +141,8 @@ class _Features(_PictureBlock):
 class ResidualAttentionNet(_PictureBlock):
     """Residual Attention Network (arXiv 1704.06904) as a Spec describes it.
 
-    `features` gives the pooled embedding, `output` the classifier's scores for it. Initialisation is
-    part of the layers: `net.initialize()` needs no argument.
+    `features` gives the pooled embedding, `output` the classifier's scores for it. Initialisation
+    is part of the layers: `net.initialize()` needs no argument.
 
     Args:
         spec: what to build.
@@ -172,7 +172,7 @@ class ResidualAttentionNet(_PictureBlock):
 
     @property
     def blocked(self) -> bool:
-        """Whether the graph is built to stay in oneDNN's blocked layout; same outputs, CPUs only."""
+        """Whether the graph is built to keep oneDNN's blocked layout; same outputs, CPUs only."""
         return self._trace.blocked
 
     @blocked.setter
@@ -247,7 +247,7 @@ def get_attention_net(num_layers: int, classes: int = 1000, **changes: Any) -> R
 def get_attention_cifar(
     num_layers: int, classes: int = 10, thin: bool = False, **changes: Any
 ) -> ResidualAttentionNet:
-    """Builds Attention-`num_layers` for 32x32 pictures, wide or thin (the paper's budget); see `get_model`."""
+    """Builds the wide or thin Attention-`num_layers` for 32x32 pictures; see `get_model`."""
     _check_depth(num_layers)
     return get_model(f"cifar_attention{num_layers}" + "_thin" * thin, classes, **changes)
 
@@ -255,5 +255,5 @@ def get_attention_cifar(
 def _check_depth(num_layers: int) -> None:
     if num_layers not in DEPTHS:
         raise ValueError(
-            f"there is no Attention-{num_layers}; num_layers is one of {', '.join(map(str, DEPTHS))}"
+            f"there is no Attention-{num_layers}; choose one of {', '.join(map(str, DEPTHS))}"
         )

@@ -15,8 +15,9 @@ UPSAMPLINGS = ("auto", "matrix", "separable", "bilinear")
 class Spec:
     """A Residual Attention Network: stem, stages of units and attention modules, classifier.
 
-    The tuples have one entry a stage. A stage is `units_before` residual units (the first one has the
-    stage's stride and widens to `widths`), then its attention modules, then `units_after` units.
+    The tuples have one entry a stage. A stage is `units_before` residual units (the first one has
+    the stage's stride and widens to `widths`), then its attention modules, then `units_after`
+    units.
 
     Attributes:
         name: the zoo's name of the network.
@@ -34,9 +35,9 @@ class Spec:
         r: units between adjacent poolings of the mask branch.
         in_channels: channels of the pictures.
         classes: outputs of the classifier.
-        zero_init: start each residual unit as the identity, by a zero last convolution. (A zero scale
-            in the last BatchNorm of a pre-activation unit gives the same start, but then the ReLU
-            behind it passes no gradient and the unit never learns.)
+        zero_init: start each residual unit as the identity, by a zero last convolution. (A zero
+            scale in the last BatchNorm of a pre-activation unit gives the same start, but then the
+            ReLU behind it passes no gradient and the unit never learns.)
         upsampling: how the mask branch interpolates: "matrix" (one product with the whole plane's
             matrix), "separable" (a product a direction), "bilinear" (MXNet's own operator, whose
             CPU gradient is slow and changes from run to run) or "auto" (the faster one of the first
@@ -128,7 +129,7 @@ class Spec:
         """The Spec that `to_json` wrote.
 
         Raises:
-            ValueError: the text is not JSON, or has fields that a Spec does not have, or lacks some.
+            ValueError: the text is not JSON, has fields that a Spec does not, or lacks some.
         """
         values = json.loads(text)
         if not isinstance(values, dict):
@@ -185,7 +186,7 @@ _PTR_452 = {"p": 2, "t": 4, "r": 3}
 def _imagenet(depth: int) -> Spec:
     return Spec(
         name=f"attention{depth}",
-        source="arXiv 1704.06904 table 2 and the authors' Caffe definitions; depths beyond 92 by 36 m + 20",
+        source="arXiv 1704.06904 table 2, the authors' Caffe definitions; beyond 92 by 36 m + 20",
         stem="imagenet",
         stem_width=64,
         widths=(256, 512, 1024, 2048),
@@ -202,7 +203,7 @@ def _cifar_wide(depth: int) -> Spec:
     return replace(
         _imagenet(depth),
         name=f"cifar_attention{depth}",
-        source="earlier Gluon port (haoxintong): the ImageNet network at half width with a CIFAR stem",
+        source="earlier Gluon port (haoxintong): the ImageNet network at half width, CIFAR stem",
         stem="cifar",
         stem_width=32,
         widths=(128, 256, 512, 1024),

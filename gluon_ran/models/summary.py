@@ -48,7 +48,7 @@ class ModelSummary:
 
 
 def _layers(graph: Any, shapes: dict[str, Shape]) -> Iterator[tuple[str, Any, Shape, Shape]]:
-    """Operator, attributes, weight shape and output shape of each layer with a weight of its own."""
+    """Operator, attributes, weight and output shapes of each layer with a weight of its own."""
     nodes = json.loads(graph.tojson())["nodes"]
     for node in nodes:
         if node["op"] not in ("Convolution", "FullyConnected"):

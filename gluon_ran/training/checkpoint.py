@@ -2,8 +2,8 @@
 
 A checkpoint of epoch 7 (counted from 0) is `epoch-0007.params`, plain Gluon weights,
 `epoch-0007.states`, the optimizer's arrays, and `last.json`, which names both with their SHA-256.
-The manifest is replaced last, so that a crash while writing leaves the one before. `best.json` names
-the weights with the best validation accuracy.
+The manifest is replaced last, so that a crash while writing leaves the one before. `best.json`
+names the weights with the best validation accuracy.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ def save_checkpoint(
         save_period: keep the weights of every so many epochs for good; 0 for none.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    before = [read_manifest(folder, which) for which in ("last", "best")]
     # Without it, stale BatchNorm statistics are written under static_alloc.
     mx.nd.waitall()
     weights, states = folder / f"epoch-{epoch:04d}.params", folder / f"epoch-{epoch:04d}.states"
@@ -96,20 +97,23 @@ def save_checkpoint(
     if best:
         write_text(folder / "best.json", json.dumps(manifest, indent=2) + "\n")
     write_text(folder / "last.json", json.dumps(manifest, indent=2) + "\n")
-    _prune(folder, epoch, save_period)
+    _prune(folder, [old for old in before if old is not None], save_period)
 
 
-def _prune(folder: Path, last: int, save_period: int) -> None:
-    """Removes weights and states that no manifest names, but for every `save_period`-th weights."""
-    kept = {f"epoch-{last:04d}.params", f"epoch-{last:04d}.states"}
-    best = read_manifest(folder, "best")
-    if best is not None:
-        kept.add(best["weights"])
-    if save_period:
-        kept |= {f"epoch-{n - 1:04d}.params" for n in range(save_period, last + 2, save_period)}
-    for path in [*folder.glob("epoch-*.params"), *folder.glob("epoch-*.states")]:
-        if path.name not in kept:
-            path.unlink()
+def _prune(folder: Path, before: list[dict[str, Any]], save_period: int) -> None:
+    """Removes what the manifests named before and don't any more, and what a kill left half-made.
+
+    Weights of every `save_period`-th epoch stay.
+    """
+    last, best = (read_manifest(folder, which) for which in ("last", "best"))
+    kept = {last["weights"], last["states"]} | ({best["weights"]} if best else set())
+    for old in before:
+        if save_period and (old["epoch"] + 1) % save_period == 0:
+            kept.add(old["weights"])
+        for name in {old["weights"], old["states"]} - kept:
+            (folder / name).unlink(missing_ok=True)
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
 
 
 def read_manifest(folder: Path, which: str) -> dict[str, Any] | None:
@@ -157,7 +161,7 @@ def load_weights(net: HybridBlock, path: Path, contexts: list[mx.Context]) -> No
         CheckpointError: the file is missing, unreadable, or of another network.
     """
     if not path.is_file():
-        raise CheckpointError(f"there are no weights at {path}")
+        raise CheckpointError(f"there are no weights at {path}: check the path")
     try:
         net.load_parameters(str(path), ctx=contexts)
     except Exception as error:  # MXNet raises AssertionError, MXNetError, UnicodeDecodeError ...
@@ -178,7 +182,9 @@ def load_states(net: HybridBlock, trainer: Trainer, path: Path) -> None:
     saved = saved if isinstance(saved, dict) else {}
     parameters = _trained_parameters(net)
     if saved and set(saved) != set(parameters):
-        raise CheckpointError(f"{path} holds the optimizer state of another network")
+        raise CheckpointError(
+            f"{path} holds the optimizer state of another network: start anew in another folder"
+        )
     for name, array in saved.items():
         index = trainer._param2idx[parameters[name].name]
         for updater, context in zip(trainer._updaters, parameters[name].list_ctx()):

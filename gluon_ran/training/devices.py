@@ -20,7 +20,9 @@ def make_contexts(num_gpus: int | None) -> list[mx.Context]:
     wanted = min(there, 1) if num_gpus is None else num_gpus
     if wanted < 0 or wanted > there:
         build = "" if mx.runtime.Features().is_enabled("CUDA") else ", since its build is for CPUs"
-        raise ValueError(f"--num-gpus {wanted}: MXNet sees {there} GPUs{build}")
+        raise ValueError(
+            f"--num-gpus {wanted}: MXNet sees {there} GPUs{build}; choose 0 to {there}"
+        )
     return [mx.gpu(i) for i in range(wanted)] or [mx.cpu()]
 
 

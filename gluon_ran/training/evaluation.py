@@ -64,8 +64,8 @@ def evaluate(
         classes = log_p.shape[1]
         if labels.min() < 0 or labels.max() >= classes:
             raise ValueError(
-                f"label {labels.max()} does not fit a network of {classes} classes: "
-                "evaluate on the data set that it was trained for"
+                f"labels from {labels.min()} to {labels.max()} do not fit a network of {classes} "
+                "classes: evaluate on the data set that it was trained for"
             )
         if confusion is None:
             confusion = np.zeros((classes, classes), np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.data import prefetch
 from gluon_ran.training import checkpoint
 from gluon_ran.training.evaluation import evaluate
+from gluon_ran.training.history import EpochResult, History
 from gluon_ran.training.monitor import LOG, Board, Progress
-from gluon_ran.training.precision import check_dtype
+from gluon_ran.training.precision import LossScale, check_dtype
 from gluon_ran.training.recipe import Recipe, lr_at
 from gluon_ran.training.run import RunDirectory
 from gluon_ran.training.step import Stepper, StepResult
@@ -28,62 +29,6 @@ from mxnet.gluon import HybridBlock
 
 class TrainingDiverged(ArithmeticError):
     """The loss is no longer a number: says where, and what to change."""
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What an epoch gave.
-
-    Attributes:
-        epoch: from 0.
-        lr: learning rate of its last step.
-        train_loss: mean loss over the epoch's pictures, mixed and smoothed as trained.
-        train_top1: share of training pictures whose target's greatest class was predicted.
-        val_loss: mean cross-entropy on the validation set.
-        val_top1: top-1 accuracy on it, 0 to 1.
-        val_top5: top-5 accuracy on it.
-        seconds: time of training, without validation.
-        images_per_second: training pictures a second.
-        losses: mean loss of each step.
-    """
-
-    epoch: int
-    lr: float
-    train_loss: float
-    train_top1: float
-    val_loss: float | None
-    val_top1: float | None
-    val_top5: float | None
-    seconds: float
-    images_per_second: float
-    losses: list[float]
-
-
-@dataclass
-class History:
-    """What `fit` gave.
-
-    Attributes:
-        epochs: results of the epochs trained by this call.
-        completed: whether the recipe's last epoch was reached.
-        best_top1: best validation accuracy of the whole run, earlier calls included.
-        best_epoch: its epoch, from 0.
-    """
-
-    epochs: list[EpochResult] = field(default_factory=list)
-    completed: bool = False
-    best_top1: float | None = None
-    best_epoch: int | None = None
-
-    def add(self, result: EpochResult) -> bool:
-        """Takes up an epoch's result; whether it is the best so far."""
-        self.epochs.append(result)
-        if result.val_top1 is None:
-            return False
-        best = self.best_top1 is None or result.val_top1 > self.best_top1
-        if best:
-            self.best_top1, self.best_epoch = result.val_top1, result.epoch
-        return best
 
 
 def fit(
@@ -104,14 +49,14 @@ def fit(
     """Trains a network.
 
     With a run directory each epoch is saved, and a run that is there already goes on behind its
-    last saved epoch, to the same numbers as without the break (bit for bit in float32). Ctrl-C ends
-    the training with the epochs reached so far.
+    last saved epoch, to the same numbers as without the break (on one CPU, bit for bit). Ctrl-C
+    ends the training with the epochs reached so far.
 
     Args:
         net: the network; it is initialised from `recipe.seed` if it is not yet.
         recipe: how to train.
-        train: gives the batches of an epoch, counted from 0: (images, labels) in NumPy, float32
-            (N, C, H, W) and integers (N,), with a length.
+        train: gives the batches of an epoch, counted from 0: an iterable with a length, of images
+            and labels in NumPy, float32 (N, C, H, W) and integers (N,).
         validation: batches to evaluate on behind each epoch.
         classes: outputs of the network.
         run: where to save; None saves nothing.
@@ -120,11 +65,11 @@ def fit(
         workers: batches made ahead in the background; 0 for none.
         save_period: keep the weights of every so many epochs; 0 keeps the last and the best.
         log_dir: where the MXBoard events go; the run's "events" if None.
-        progress: show a bar or lines.
+        progress: show a bar on a terminal, else lines in the log "gluon_ran".
 
     Raises:
         ValueError: the precision is not one that the devices have, or a label not of `classes`.
-        TrainingDiverged: the loss is not finite. What was saved before stays.
+        TrainingDiverged: the loss or a weight is not finite. What was saved before stays.
         CheckpointError: a checkpoint to go on from is damaged.
     """
     contexts = list(contexts) or [mx.cpu()]
@@ -132,6 +77,7 @@ def fit(
     stepper, history = Stepper(net, recipe, contexts, kvstore), History()
     start = _resume(stepper, run, history)
     with ExitStack() as stack:
+        stack.callback(stepper.close)
         board = None
         if run is not None and start < recipe.epochs:
             board = stack.enter_context(Board(log_dir or run.path / "events"))
@@ -139,15 +85,12 @@ def fit(
             for epoch in range(start, recipe.epochs):
                 batches = train(epoch)
                 soft = _SoftBatches(batches, recipe, classes, epoch)
-                if board is not None and epoch == start:
-                    board.pictures("pictures/training", soft.first(), epoch + 1)
                 result = _epoch(stepper, soft, recipe, epoch, workers, progress, validation)
-                best = history.add(result)
                 _log(result, recipe)
                 if run is not None:
-                    _save(run, stepper, result, history, best, save_period)
-                    board.epoch(asdict(result))
-                    board.masks(net, soft.first(), contexts[0], epoch + 1)
+                    _save(run, stepper, result, history, save_period)
+                    _show(board, stepper, result, soft.first, with_pictures=epoch == start)
+                history.add(result)
             history.completed = True
         except KeyboardInterrupt:
             mx.nd.waitall()
@@ -173,12 +116,16 @@ def _resume(stepper: Stepper, run: RunDirectory | None, history: History) -> int
 
 
 class _SoftBatches:
-    """The batches of an epoch with soft targets, mixed where the recipe says so."""
+    """The batches of an epoch with soft targets, mixed where the recipe says so.
+
+    Attributes:
+        first: pictures of the first batch, once it has been made.
+    """
 
     def __init__(self, batches: Iterable, recipe: Recipe, classes: int, epoch: int) -> None:
         self._batches, self._recipe = batches, recipe
         self._classes, self._epoch = classes, epoch
-        self._first: np.ndarray | None = None
+        self.first: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -187,20 +134,18 @@ class _SoftBatches:
         for step, (images, labels) in enumerate(self._batches):
             targets = soft_targets(labels, self._classes, self._recipe.epsilon)
             lam = mixup_lam(self._recipe, self._epoch, step)
-            yield mixup(images, targets, lam) if lam < 1 else (images, targets)
-
-    def first(self) -> np.ndarray:
-        """Pictures of the first batch."""
-        if self._first is None:
-            self._first = next(iter(self))[0]
-        return self._first
+            if lam < 1:
+                images, targets = mixup(images, targets, lam)
+            if self.first is None:
+                self.first = images
+            yield images, targets
 
 
 class _Meter:
     """Collects the results of steps, each when the next one has been handed to the devices."""
 
-    def __init__(self, bar: Progress, where: str, tolerant: bool) -> None:
-        self._bar, self._where, self._tolerant = bar, where, tolerant
+    def __init__(self, bar: Progress, where: str, scale: LossScale) -> None:
+        self._bar, self._where, self._scale = bar, where, scale
         self._waiting: tuple[StepResult, float] | None = None
         self.losses: list[float] = []
         self.total = self.hits = self.count = 0
@@ -212,16 +157,23 @@ class _Meter:
 
     def _collect(self, result: StepResult, lr: float) -> None:
         loss = result.loss
-        if not math.isfinite(loss) and not self._tolerant:
-            raise TrainingDiverged(
-                f"the loss became {loss} in step {len(self.losses) + 1} of {self._where}: lower "
-                "the learning rate or lengthen the warm-up; what was saved before is untouched"
-            )
+        if not math.isfinite(loss):
+            # A scaled loss may overflow, and its step is skipped, as long as the scale can fall.
+            if self._scale.value > 1:
+                return
+            raise _diverged(f"the loss became {loss} in step {len(self.losses) + 1}", self._where)
         self.losses.append(loss)
         self.total += loss * result.count
         self.hits += result.hits
         self.count += result.count
         self._bar.step(result.count, loss, lr)
+
+
+def _diverged(what: str, where: str) -> TrainingDiverged:
+    return TrainingDiverged(
+        f"{what} of {where}: lower the learning rate or lengthen the warm-up; what was saved "
+        "before is untouched"
+    )
 
 
 def _epoch(
@@ -239,13 +191,15 @@ def _epoch(
     with ExitStack() as stack:
         bar = stack.enter_context(Progress(epoch, recipe.epochs, steps, progress))
         where = f"epoch {epoch + 1}"
-        meter = _Meter(bar, where, tolerant=stepper.scale.active)
+        meter = _Meter(bar, where, stepper.scale)
         ahead = stack.enter_context(prefetch(batches, workers)) if workers else batches
         for step, (images, targets) in enumerate(ahead):
             lr, shape = lr_at(epoch * steps + step, steps, recipe), images.shape
             meter.add(stepper(images, targets, lr), lr)
         meter.add(None)
         speed = bar.images_per_second
+    if not meter.count or not stepper.weights_finite():
+        raise _diverged("weights are no longer numbers at the end", where)
     score = None
     if validation is not None:
         score = evaluate(stepper.graph(shape), validation, stepper.contexts)
@@ -273,19 +227,33 @@ def _log(result: EpochResult, recipe: Recipe) -> None:
     LOG.info("%s; lr %.4g, %.1f img/s", text, result.lr, result.images_per_second)
 
 
+def _show(
+    board: Board,
+    stepper: Stepper,
+    result: EpochResult,
+    images: np.ndarray,
+    with_pictures: bool,
+) -> None:
+    step = result.epoch + 1
+    board.epoch(asdict(result))
+    board.masks(stepper.net, images, stepper.contexts[0], step)
+    if with_pictures:
+        board.pictures("pictures/training", images, step)
+
+
 def _save(
     run: RunDirectory,
     stepper: Stepper,
     result: EpochResult,
     history: History,
-    best: bool,
     save_period: int,
 ) -> None:
     """Metrics first: a row too many is written over on resuming, one too few could not be."""
     run.write_metrics(asdict(result))
+    best = history.improved_by(result)
     progress = {
-        "best_top1": history.best_top1,
-        "best_epoch": history.best_epoch,
+        "best_top1": result.val_top1 if best else history.best_top1,
+        "best_epoch": result.epoch if best else history.best_epoch,
         "loss_scale": [stepper.scale.value, stepper.scale.good_steps],
     }
     checkpoint.save_checkpoint(

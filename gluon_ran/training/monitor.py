@@ -28,7 +28,7 @@ class Progress:
         epoch: from 0.
         epochs: in all.
         steps: in an epoch.
-        enabled: whether to show anything.
+        enabled: whether to show anything; the lines go to the log "gluon_ran".
     """
 
     def __init__(self, epoch: int, epochs: int, steps: int, enabled: bool = True) -> None:
@@ -84,7 +84,6 @@ class Board:
 
     Args:
         folder: where the event files go.
-        classes: names of the classes, for the example pictures.
     """
 
     def __init__(self, folder: Path) -> None:

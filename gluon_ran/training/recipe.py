@@ -115,6 +115,8 @@ class Recipe:
             ValueError: the text is not JSON of a Recipe's fields.
         """
         values = json.loads(text)
+        if not isinstance(values, dict) or not {"name", "source"} <= set(values):
+            raise ValueError(f"Recipe is a JSON object with a name and a source, not {values!r}")
         choices = [field.name for field in fields(cls)]
         unknown = sorted(set(values) - set(choices))
         if unknown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ from gluon_ran.data import Normalization
 from gluon_ran.models import Spec
 from gluon_ran.training.checkpoint import read_manifest, write_text
 from gluon_ran.training.recipe import Recipe
+
+_FILES = {
+    "spec.json", "recipe.json", "data.json", "metrics.jsonl", "train.log", "curves.png",
+    "checkpoints", "events",
+}  # fmt: skip
 
 
 class RunError(RuntimeError):
@@ -24,7 +30,8 @@ class RunDirectory:
         path: the directory.
         spec: what the network is.
         recipe: how it is trained.
-        data: "dataset", "data_dir", "class_names" and "normalization" of what it is trained on.
+        data: "dataset", "data_dir", "class_names" and "normalization" of what it is trained on,
+            and whatever else must be the same for the run to go on.
     """
 
     def __init__(self, path: Path, spec: Spec, recipe: Recipe, data: dict[str, Any]) -> None:
@@ -39,16 +46,16 @@ class RunDirectory:
         """
         path = Path(path)
         if not (path / "recipe.json").is_file():
-            raise RunError(f"{path} is not a run directory: it has no recipe.json")
-        try:
-            spec = Spec.from_json((path / "spec.json").read_text(encoding="utf-8"))
-            recipe = Recipe.from_json((path / "recipe.json").read_text(encoding="utf-8"))
-            data = json.loads((path / "data.json").read_text(encoding="utf-8"))
-            Normalization.from_json(data["normalization"])
-            _ = data["dataset"], data["data_dir"], list(data["class_names"])
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RunError(f"{path} is damaged: {error}") from None
-        return cls(path, spec, recipe, data)
+            raise RunError(
+                f"{path} is not a run directory, it has no recipe.json: give the folder that a "
+                "training run named at its start"
+            )
+        return cls(
+            path,
+            _read(path / "spec.json", Spec.from_json),
+            _read(path / "recipe.json", Recipe.from_json),
+            _read(path / "data.json", _data_from_json),
+        )
 
     @classmethod
     def start(
@@ -56,16 +63,18 @@ class RunDirectory:
     ) -> RunDirectory:
         """Makes the directory, or takes up the same run that is there already.
 
+        A run that never saved an epoch gives way to the new one.
+
         Raises:
             RunError: the directory holds a run of another network, recipe or data set, or other
                 files.
         """
         run = cls(Path(path), spec, recipe, data)
-        if (run.path / "recipe.json").is_file():
-            run._refuse_difference(cls.open(path))
+        if run.last_epoch() is not None:
+            run.refuse_difference(cls.open(path))
             return run
-        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
-            raise RunError(f"{path} is not an empty folder: choose another --save-dir")
+        if run.path.exists() and not (run.path.is_dir() and run._only_ours()):
+            raise RunError(f"{path} holds other files than a run's: choose another --save-dir")
         run.path.mkdir(parents=True, exist_ok=True)
         write_text(run.path / "data.json", json.dumps(data) + "\n")
         write_text(run.path / "spec.json", spec.to_json())
@@ -73,7 +82,16 @@ class RunDirectory:
         write_text(run.path / "recipe.json", recipe.to_json())
         return run
 
-    def _refuse_difference(self, other: RunDirectory) -> None:
+    def _only_ours(self) -> bool:
+        names = {path.name for path in self.path.iterdir()}
+        return all(name in _FILES or name.endswith(".tmp") for name in names)
+
+    def refuse_difference(self, other: RunDirectory) -> None:
+        """Refuses to go on as `other` says with what is not the same run.
+
+        Raises:
+            RunError: says what differs.
+        """
         ours = {**asdict(self.spec), **asdict(self.recipe), **self.data}
         theirs = {**asdict(other.spec), **asdict(other.recipe), **other.data}
         ignored = {"source", "name", "data_dir"}
@@ -104,15 +122,22 @@ class RunDirectory:
         return None if manifest is None else manifest["epoch"]
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl, one a finished epoch; a torn last line is left out."""
+        """The rows of metrics.jsonl, one a finished epoch; a torn last line is left out.
+
+        Raises:
+            RunError: another line is damaged.
+        """
         path = self.path / "metrics.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         rows = []
-        for line in lines:
+        for number, line in enumerate(lines, 1):
             try:
                 rows.append(json.loads(line))
             except ValueError:
-                break
+                if number < len(lines):
+                    raise RunError(
+                        f"line {number} of {path} is damaged: mend or remove it"
+                    ) from None
         return rows
 
     def write_metrics(self, row: dict[str, Any]) -> None:
@@ -120,6 +145,22 @@ class RunDirectory:
         rows = [old for old in self.metrics() if old["epoch"] < row["epoch"]] + [row]
         text = "".join(json.dumps(each) + "\n" for each in rows)
         write_text(self.path / "metrics.jsonl", text)
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(
+            f"{path} is damaged ({error}): restore it, or train into another folder"
+        ) from None
+
+
+def _data_from_json(text: str) -> dict[str, Any]:
+    data = json.loads(text)
+    Normalization.from_json(data["normalization"])
+    _ = data["dataset"], data["data_dir"], list(data["class_names"])
+    return data
 
 
 def _plain(value: Any) -> Any:

@@ -63,6 +63,15 @@ class Stepper:
             decayed = not recipe.no_wd or parameter.name.endswith("weight")
             parameter.wd_mult = 1.0 if decayed else 0.0
 
+    def weights_finite(self) -> bool:
+        """Whether every weight is a number, on the first device."""
+        return all_finite([p.data(self.contexts[0]) for p in self._trained])
+
+    def close(self) -> None:
+        """Leaves the network as it would be exported, without what only training needs."""
+        if isinstance(self.net, ResidualAttentionNet):
+            self.net.blocked = False
+
     def graph(self, shape: tuple[int, ...]) -> HybridBlock:
         """The block that computes the network in the recipe's precision.
 
@@ -102,6 +111,8 @@ class Stepper:
         for idle in self.contexts[used:]:
             for parameter in self._trained:
                 parameter.grad(idle)[:] = 0
+                # Else the Trainer takes the gradient for a forgotten one.
+                parameter.data(idle)._fresh_grad = True
         self.trainer.set_learning_rate(lr)
         self.trainer.allreduce_grads()
         value = self.scale.value

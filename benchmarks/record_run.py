@@ -1,0 +1,93 @@
+"""Keeps what a training run reached: a run directory's numbers as one JSON file of results/.
+
+The accuracies are those of the test set behind each epoch; "final" is the last epoch's, "best" is
+named as such. The time is that between the first and the last line of the run's train.log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from provenance import RESULTS, provenance, write_json
+
+from gluon_ran.models import ResidualAttentionNet, summary
+from gluon_ran.training import RunDirectory, RunError
+
+FIRST_LOSSES = 50
+
+
+def record(run: RunDirectory) -> dict[str, Any]:
+    """What a finished run is and reached.
+
+    Raises:
+        RunError: it has not finished.
+    """
+    rows = run.metrics()
+    if len(rows) < run.recipe.epochs:
+        raise RunError(f"{run.path} has {len(rows)} of {run.recipe.epochs} epochs: finish it first")
+    best = max(rows, key=lambda row: row["val_top1"])
+    return {
+        "model": run.spec.name,
+        "parameters": summary(ResidualAttentionNet(run.spec), verbose=False).parameters,
+        "dataset": run.data["dataset"],
+        "recipe": asdict(run.recipe),
+        "zero_init": run.spec.zero_init,
+        "final_top1": rows[-1]["val_top1"],
+        "final_top5": rows[-1]["val_top5"],
+        "best_top1": best["val_top1"],
+        "best_epoch": best["epoch"] + 1,
+        "seconds": _seconds(run.path / "train.log"),
+        "first_losses": rows[0]["losses"][:FIRST_LOSSES],
+        "epochs": [{k: v for k, v in row.items() if k != "losses"} for row in rows],
+    }
+
+
+def _seconds(log: Path) -> float:
+    """Seconds from the first to the last line of a log."""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    first, last = (
+        datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S") for line in (lines[0], lines[-1])
+    )
+    return (last - first).total_seconds()
+
+
+def same_losses(run: RunDirectory, other: RunDirectory) -> bool:
+    """Whether two runs' first losses are the same to the bit."""
+    losses = [each.metrics()[0]["losses"][:FIRST_LOSSES] for each in (run, other)]
+    return losses[0] == losses[1]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("--trained-by", required=True, help="the command that trained it")
+    parser.add_argument("--data", default="", help="what is particular about the data")
+    parser.add_argument("--again", type=Path, metavar="RUN", help="a second run with the same seed")
+    parser.add_argument("--out", type=Path, help="default: results/DATASET_MODEL_RECIPE.json")
+    args = parser.parse_args(argv)
+    try:
+        run = RunDirectory.open(args.run)
+        result = {"trained_by": args.trained_by, "data": args.data, **record(run)}
+        if args.again is not None:
+            result["same_seed_same_first_losses"] = same_losses(run, RunDirectory.open(args.again))
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    name = f"{run.data['dataset']}_{run.spec.name}_{run.recipe.name}.json"
+    path = args.out or RESULTS / name
+    write_json(path, {**result, **provenance(argv)})
+    print(json.dumps({k: result[k] for k in ("final_top1", "best_top1", "seconds")}))
+    print(f"written: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
