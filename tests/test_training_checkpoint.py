@@ -27,8 +27,8 @@ def trained(steps=1, contexts=()):
     return model, trainer
 
 
-def save(folder, epoch, model, trainer, best=False, save_period=0):
-    cp.save_checkpoint(folder, epoch, model, trainer, {"best_top1": 0.5}, best, save_period)
+def save(folder, epochs, model, trainer, **kwargs):
+    cp.save_checkpoint(folder, model, trainer, {"best_top1": 0.5}, epochs=epochs, **kwargs)
 
 
 def arrays(model):
@@ -42,7 +42,7 @@ def test_weights_and_momentum_come_back_to_the_bit_on_every_device(tmp_path, dev
     model, trainer = trained(2, contexts)
     save(tmp_path, 3, model, trainer)
     manifest = cp.read_manifest(tmp_path, "last")
-    assert manifest["epoch"] == 3 and manifest["progress"] == {"best_top1": 0.5}
+    assert manifest["epochs"] == 3 and manifest["progress"] == {"best_top1": 0.5}
     other, other_trainer = trained(1, contexts)
     load_weights(other, cp.checked_file(tmp_path, manifest, "weights"), contexts)
     cp.load_states(other, other_trainer, cp.checked_file(tmp_path, manifest, "states"))
@@ -68,14 +68,24 @@ def test_weights_are_plain_gluon_files_and_nothing_is_pickled(tmp_path):
 
 def test_only_last_best_and_every_periodth_weights_are_kept(tmp_path):
     model, trainer = trained()
-    for epoch in range(7):
-        save(tmp_path, epoch, model, trainer, best=epoch == 1, save_period=3)
-    kept = sorted(path.name for path in tmp_path.glob("epoch-*"))
+    (tmp_path / ".epoch-0009.params.1.tmp").write_text("left by a kill")
+    for epoch in range(1, 8):
+        save(tmp_path, epoch, model, trainer, best=epoch == 2, save_period=3)
+        save(tmp_path, epoch, model, trainer, steps=17)
+    kept = sorted(path.name for path in tmp_path.glob("*epoch-*"))
     assert kept == [
-        "epoch-0001.params", "epoch-0002.params", "epoch-0005.params",
-        "epoch-0006.params", "epoch-0006.states",
+        "epoch-0002.params", "epoch-0003.params", "epoch-0006.params",
+        "epoch-0007-step-000017.params", "epoch-0007-step-000017.states",
     ]  # fmt: skip
-    assert cp.read_manifest(tmp_path, "best")["weights"] == "epoch-0001.params"
+    assert cp.read_manifest(tmp_path, "best")["weights"] == "epoch-0002.params"
+
+
+def test_another_save_period_spares_what_was_kept_before(tmp_path):
+    model, trainer = trained()
+    for epoch in range(1, 7):
+        save(tmp_path, epoch, model, trainer, save_period=2 if epoch < 5 else 0)
+    kept = sorted(path.name for path in tmp_path.glob("*.params"))
+    assert kept == ["epoch-0002.params", "epoch-0004.params", "epoch-0006.params"]
 
 
 @pytest.mark.parametrize("failing", ["params", "states", "json"])
@@ -94,7 +104,7 @@ def test_a_failure_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypat
         save(tmp_path, 1, model, trainer)
     monkeypatch.undo()
     manifest = cp.read_manifest(tmp_path, "last")
-    assert manifest["epoch"] == 0
+    assert manifest["epochs"] == 0
     for part in ("weights", "states"):
         cp.checked_file(tmp_path, manifest, part)
     assert not list(tmp_path.glob(".*")), "temporary files are left"
@@ -118,7 +128,14 @@ def test_damaged_parts_are_named(tmp_path, part, damage):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"epoch": 1}', '{"epoch": "x", "progress": {}, "sha256": {}}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"epochs": 1}',
+        '{"epochs": "x", "steps": 0, "keep": 0, "progress": {}, "sha256": {}}',
+    ],
 )
 def test_a_damaged_manifest_is_named(tmp_path, text):
     (tmp_path / "last.json").write_text(text)

@@ -1,4 +1,4 @@
-import itertools
+import json
 import signal
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ from small import RECIPE, SPEC, data_record, dataset, net, train_batches, valida
 from gluon_ran import fit
 from gluon_ran.data import Dataset
 from gluon_ran.training import CheckpointError, RunDirectory, TrainingDiverged, loop
+from gluon_ran.training.interrupt import StopRequest
 from gluon_ran.training.precision import cpu_has_bfloat16
 
 import mxnet as mx
@@ -35,6 +36,10 @@ def new_run(path, recipe=RECIPE):
     return RunDirectory.start(path, SPEC, recipe, data_record())
 
 
+def saved_epochs(run):
+    return json.loads((run.checkpoints / "last.json").read_text())["epochs"]
+
+
 def arrays(model):
     return {n: p.data().asnumpy() for n, p in model._collect_params_with_prefix().items()}
 
@@ -46,7 +51,7 @@ def assert_equal(one, other):
 
 
 def interrupt_after(batches, epochs, steps):
-    """The same batches, with Ctrl-C in the middle of an epoch."""
+    """The same batches, with Ctrl-C while a batch of an epoch is made."""
 
     class Interrupting:
         def __init__(self, inner):
@@ -56,8 +61,10 @@ def interrupt_after(batches, epochs, steps):
             return len(self.inner)
 
         def __iter__(self):
-            yield from itertools.islice(iter(self.inner), steps)
-            signal.raise_signal(signal.SIGINT)
+            for step, batch in enumerate(self.inner):
+                if step == steps:
+                    signal.raise_signal(signal.SIGINT)
+                yield batch
 
     return lambda epoch: Interrupting(batches(epoch)) if epoch == epochs else batches(epoch)
 
@@ -86,7 +93,7 @@ def test_another_seed_gives_other_losses():
 
 @pytest.mark.parametrize(
     "dtype, epoch, workers",
-    [("float32", 0, 0), ("float32", 1, 2), ("float32", 2, 0), ("bfloat16", 1, 0)],
+    [("float32", 0, 0), ("float32", 1, 2), ("float32", 2, 0), ("bfloat16", 0, 0)],
 )
 def test_an_interrupted_run_ends_with_the_bits_of_one_never_touched(
     tmp_path, dtype, epoch, workers
@@ -95,10 +102,12 @@ def test_an_interrupted_run_ends_with_the_bits_of_one_never_touched(
         pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
     recipe = replace(MIXED, dtype=dtype)
     quiet, whole = train(recipe=recipe, run=new_run(tmp_path / "quiet", recipe))
-    broken = interrupt_after(train_batches(recipe), epoch, 2)
+    broken = interrupt_after(train_batches(recipe), epoch, 1)
     run = new_run(tmp_path / "run", recipe)
     _, part = train(recipe=recipe, run=run, batches=broken, workers=workers)
     assert not part.completed and len(part.epochs) == epoch
+    manifest = json.loads((run.checkpoints / "last.json").read_text())
+    assert manifest["epochs"] == epoch and (manifest["steps"] == 2 or workers)
     resumed, rest = train(recipe=recipe, run=RunDirectory.open(tmp_path / "run"))
     assert rest.completed and len(rest.epochs) == 3 - epoch
     assert_equal(arrays(quiet), arrays(resumed))
@@ -129,10 +138,10 @@ def test_a_run_directory_holds_everything_of_a_run(tmp_path):
 
 def test_a_damaged_checkpoint_is_not_trained_on(tmp_path):
     run = new_run(tmp_path / "run")
-    train(recipe=RECIPE, run=run, batches=interrupt_after(train_batches(), 1, 1), workers=0)
-    path = run.checkpoints / "epoch-0000.params"
+    train(recipe=RECIPE, run=run, batches=interrupt_after(train_batches(), 1, 0), workers=0)
+    path = run.checkpoints / "epoch-0001-step-000001.params"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match="epoch-0000.params is damaged"):
+    with pytest.raises(CheckpointError, match="epoch-0001-step-000001.params is damaged"):
         train(run=run)
 
 
@@ -154,7 +163,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_spares_what_was_saved(tmp_pa
     run = new_run(tmp_path / "run")
     with pytest.raises(TrainingDiverged, match="became nan in step 1 of epoch 2"):
         train(run=run, batches=Poisoned)
-    assert run.last_epoch() == 0
+    assert saved_epochs(run) == 1
 
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
@@ -176,21 +185,32 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
     run = new_run(tmp_path / "run", replace(RECIPE, lr=1e30))
     with pytest.raises(TrainingDiverged, match="lower the learning rate"):
         train(recipe=run.recipe, run=run, batches=LastStepBlowsUp)
-    assert run.last_epoch() is None
+    assert not run.has_checkpoint()
 
 
-def test_ctrl_c_while_saving_leaves_the_epoch_before(tmp_path, monkeypatch):
+def test_a_second_ctrl_c_interrupts_at_once():
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_ctrl_c_while_saving_leaves_the_epoch_before(tmp_path, monkeypatch):
     save = loop.checkpoint.save_checkpoint
 
-    def interrupted(folder, epoch, *args):
-        if epoch == 1:
+    def interrupted(*args, epochs, **kwargs):
+        if epochs == 2:
             raise KeyboardInterrupt
-        save(folder, epoch, *args)
+        save(*args, epochs=epochs, **kwargs)
 
     monkeypatch.setattr(loop.checkpoint, "save_checkpoint", interrupted)
     run = new_run(tmp_path / "run")
-    _, history = train(run=run)
-    assert not history.completed and len(history.epochs) == 1 and run.last_epoch() == 0
+    with pytest.raises(KeyboardInterrupt):
+        train(run=run)
+    assert saved_epochs(run) == 1
     monkeypatch.undo()
     resumed, _ = train(run=run)
     quiet, _ = train()
@@ -248,3 +268,14 @@ def test_a_single_picture_is_a_batch():
     one = Dataset(data.images[:9], data.labels[:9], data.class_names)
     _, history = train(batches=train_batches(data=one))
     assert [len(r.losses) for r in history.epochs] == [2, 2, 2]
+
+
+def test_an_ignored_ctrl_c_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert not stop.requested
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

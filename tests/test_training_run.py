@@ -15,7 +15,14 @@ def start(path, spec=SPEC, recipe=RECIPE, data=None):
 def saved(run):
     """The run with a checkpoint, as far as the run directory looks at it."""
     run.checkpoints.mkdir()
-    manifest = {"epoch": 0, "weights": "w", "states": "s", "sha256": {}, "progress": {}}
+    manifest = {
+        "epochs": 1,
+        "steps": 0,
+        "weights": "w",
+        "states": "s",
+        "sha256": {},
+        "progress": {},
+    }
     (run.checkpoints / "last.json").write_text(json.dumps(manifest))
     return run
 
@@ -27,7 +34,7 @@ def test_a_run_is_read_back_as_it_was_started(tmp_path):
     assert np.array_equal(
         run.normalization.mean, np.float32(data_record()["normalization"]["mean"])
     )
-    assert run.last_epoch() is None and run.metrics() == []
+    assert not run.has_checkpoint() and run.metrics() == []
 
 
 def test_starting_again_takes_the_same_run_up(tmp_path):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train a Residual Attention Network on CIFAR-10, CIFAR-100 or handwritten digits.
 
-Ctrl-C ends a run; the same command goes on behind its last saved epoch.
+Ctrl-C ends a run; the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _old_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, Data
 
 
 def _need_checkpoint(run: RunDirectory) -> None:
-    if run.last_epoch() is None:
+    if not run.has_checkpoint():
         raise training.RunError(
             f"--resume: {run.path} has no checkpoint to go on from; leave --resume out to start"
         )
@@ -244,15 +244,15 @@ def train(args: argparse.Namespace) -> int:
 
 
 def _report(run: RunDirectory, history: training.History) -> int:
-    last = next((row for row in run.metrics() if row["epoch"] == run.last_epoch()), None)
-    if last is not None:
+    if history.best_top1 is not None:
+        last = run.metrics()[-1]
         LOG.info("test accuracy %.2f %% after epoch %d; best %.2f %% after epoch %d",
                  100 * last["val_top1"], last["epoch"] + 1,
                  100 * history.best_top1, history.best_epoch + 1)  # fmt: skip
     if history.completed:
         LOG.info("done; everything is in %s", run.path)
         return 0
-    LOG.info("the same command goes on behind the last saved epoch")
+    LOG.info("the same command goes on from there")
     return INTERRUPTED
 
 

@@ -1,7 +1,8 @@
 """Checkpoints: weights, optimizer state and a manifest, none of them pickled, each written whole.
 
-A checkpoint of epoch 7 (counted from 0) is `epoch-0007.params`, plain Gluon weights,
-`epoch-0007.states`, the optimizer's arrays, and `last.json`, which names both with their SHA-256.
+A checkpoint behind 7 epochs is `epoch-0007.params`, plain Gluon weights, `epoch-0007.states`, the
+optimizer's arrays, and `last.json`, which names both with their SHA-256; behind 20 further steps,
+`epoch-0007-step-000020.params` and so on.
 The manifest is replaced last, so that a crash while writing leaves the one before. `best.json`
 names the weights with the best validation accuracy.
 """
@@ -60,21 +61,24 @@ def write_text(path: Path, text: str) -> None:
 
 def save_checkpoint(
     folder: Path,
-    epoch: int,
     net: HybridBlock,
     trainer: Trainer,
     progress: dict[str, Any],
-    best: bool,
+    *,
+    epochs: int,
+    steps: int = 0,
+    best: bool = False,
     save_period: int = 0,
 ) -> None:
-    """Writes the checkpoint of a finished epoch and removes those that nothing needs any more.
+    """Writes a checkpoint and removes those that nothing needs any more.
 
     Args:
         folder: where; made if missing.
-        epoch: from 0.
         net: its weights are saved.
         trainer: its optimizer's arrays are saved.
         progress: whatever else a run needs to go on, as JSON.
+        epochs: epochs that are done.
+        steps: steps that are done of the next epoch.
         best: whether this is the best epoch so far.
         save_period: keep the weights of every so many epochs for good; 0 for none.
     """
@@ -82,13 +86,16 @@ def save_checkpoint(
     before = [read_manifest(folder, which) for which in ("last", "best")]
     # Without it, stale BatchNorm statistics are written under static_alloc.
     mx.nd.waitall()
-    weights, states = folder / f"epoch-{epoch:04d}.params", folder / f"epoch-{epoch:04d}.states"
+    stem = f"epoch-{epochs:04d}" + (f"-step-{steps:06d}" if steps else "")
+    weights, states = folder / f"{stem}.params", folder / f"{stem}.states"
     with atomic_path(weights) as temporary:
         net.save_parameters(str(temporary))
     with atomic_path(states) as temporary:
         mx.nd.save(str(temporary), optimizer_arrays(net, trainer))
     manifest = {
-        "epoch": epoch,
+        "epochs": epochs,
+        "steps": steps,
+        "keep": bool(save_period and not steps and epochs % save_period == 0),
         "weights": weights.name,
         "states": states.name,
         "sha256": {path.name: _sha256(path) for path in (weights, states)},
@@ -97,18 +104,18 @@ def save_checkpoint(
     if best:
         write_text(folder / "best.json", json.dumps(manifest, indent=2) + "\n")
     write_text(folder / "last.json", json.dumps(manifest, indent=2) + "\n")
-    _prune(folder, [old for old in before if old is not None], save_period)
+    _prune(folder, [old for old in before if old is not None])
 
 
-def _prune(folder: Path, before: list[dict[str, Any]], save_period: int) -> None:
+def _prune(folder: Path, before: list[dict[str, Any]]) -> None:
     """Removes what the manifests named before and don't any more, and what a kill left half-made.
 
-    Weights of every `save_period`-th epoch stay.
+    Weights that were saved to be kept stay.
     """
     last, best = (read_manifest(folder, which) for which in ("last", "best"))
     kept = {last["weights"], last["states"]} | ({best["weights"]} if best else set())
     for old in before:
-        if save_period and (old["epoch"] + 1) % save_period == 0:
+        if old["keep"]:
             kept.add(old["weights"])
         for name in {old["weights"], old["states"]} - kept:
             (folder / name).unlink(missing_ok=True)
@@ -127,7 +134,12 @@ def read_manifest(folder: Path, which: str) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        _ = manifest["epoch"] + 0, manifest["progress"].items(), manifest["sha256"].items()
+        _ = (
+            manifest["epochs"] + manifest["steps"],
+            manifest["keep"],
+            manifest["progress"].items(),
+            manifest["sha256"].items(),
+        )
         if any(Path(manifest[key]).name != manifest[key] for key in ("weights", "states")):
             raise ValueError("a file name with a folder in it")
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -17,8 +17,7 @@ class EpochResult:
         val_loss: mean cross-entropy on the validation set.
         val_top1: top-1 accuracy on it, 0 to 1.
         val_top5: top-5 accuracy on it.
-        seconds: time of training, without validation.
-        images_per_second: training pictures a second.
+        images_per_second: training pictures a second, without validation.
         losses: mean loss of each step.
     """
 
@@ -29,7 +28,6 @@ class EpochResult:
     val_loss: float | None
     val_top1: float | None
     val_top5: float | None
-    seconds: float
     images_per_second: float
     losses: list[float]
 

@@ -28,26 +28,30 @@ class Progress:
         epoch: from 0.
         epochs: in all.
         steps: in an epoch.
+        done: steps of the epoch that were done before.
         enabled: whether to show anything; the lines go to the log "gluon_ran".
     """
 
-    def __init__(self, epoch: int, epochs: int, steps: int, enabled: bool = True) -> None:
+    def __init__(
+        self, epoch: int, epochs: int, steps: int, enabled: bool = True, done: int = 0
+    ) -> None:
         self._title = f"epoch {epoch + 1}/{epochs}"
         self._epochs_left, self._steps, self._enabled = epochs - epoch - 1, steps, enabled
         self._start = self._last_line = time.monotonic()
-        self._images = self._done = 0
+        self._images, self._before, self._done = 0, done, done
         self._bar = None
         if enabled and sys.stderr.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=steps, desc=self._title, unit="batch", leave=False)
+            self._bar = tqdm(total=steps, initial=done, desc=self._title, unit="batch", leave=False)
 
     def step(self, images: int, loss: float, lr: float) -> None:
         """Counts a step of so many images and shows its loss and learning rate."""
         self._images += images
         self._done += 1
         seconds = max(time.monotonic() - self._start, 1e-9)
-        left = seconds / self._done * (self._steps - self._done + self._epochs_left * self._steps)
+        steps_left = self._steps - self._done + self._epochs_left * self._steps
+        left = seconds / (self._done - self._before) * steps_left
         shown = f"loss {loss:.4f}, lr {lr:.4g}, {self._images / seconds:.1f} img/s"
         if self._bar is not None:
             self._bar.set_postfix_str(f"{shown}, run {duration(left)} left", refresh=False)

@@ -63,14 +63,14 @@ class RunDirectory:
     ) -> RunDirectory:
         """Makes the directory, or takes up the same run that is there already.
 
-        A run that never saved an epoch gives way to the new one.
+        A run that never saved anything gives way to the new one.
 
         Raises:
             RunError: the directory holds a run of another network, recipe or data set, or other
                 files.
         """
         run = cls(Path(path), spec, recipe, data)
-        if run.last_epoch() is not None:
+        if run.has_checkpoint():
             run.refuse_difference(cls.open(path))
             return run
         if run.path.exists() and not (run.path.is_dir() and run._only_ours()):
@@ -116,10 +116,9 @@ class RunDirectory:
         """What the network's pictures are normalised by."""
         return Normalization.from_json(self.data["normalization"])
 
-    def last_epoch(self) -> int | None:
-        """The last epoch, from 0, that there is a checkpoint of."""
-        manifest = read_manifest(self.checkpoints, "last")
-        return None if manifest is None else manifest["epoch"]
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to go on from."""
+        return read_manifest(self.checkpoints, "last") is not None
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, one a finished epoch; a torn last line is left out.

@@ -39,7 +39,8 @@ class Stepper:
     ) -> None:
         self.net, self.contexts = net, list(contexts)
         self.scale = LossScale.of(recipe.dtype)
-        self._dtype, self._graph = recipe.dtype, None
+        self._dtype = recipe.dtype
+        self._graph: HybridBlock | None = None
         self._criterion = SoftmaxCrossEntropyLoss(sparse_label=False)
         self._prepare(recipe)
         settings = {"learning_rate": recipe.lr, "momentum": recipe.momentum, "wd": recipe.wd}
@@ -72,15 +73,10 @@ class Stepper:
         if isinstance(self.net, ResidualAttentionNet):
             self.net.blocked = False
 
-    def graph(self, shape: tuple[int, ...]) -> HybridBlock:
-        """The block that computes the network in the recipe's precision.
-
-        Args:
-            shape: (N, C, H, W) of the batches; N may differ from call to call.
-        """
-        if self._graph is None:
-            self._graph = training_graph(self.net, self._dtype, shape)
-        return self._graph
+    @property
+    def graph(self) -> HybridBlock:
+        """What computes the network in the recipe's precision; itself before the first step."""
+        return self.net if self._graph is None else self._graph
 
     def __call__(self, images: np.ndarray, targets: np.ndarray, lr: float) -> StepResult:
         """Trains on a batch: the same update as one device makes of the whole batch.
@@ -90,11 +86,13 @@ class Stepper:
             targets: float32 (N, classes), rows that sum to 1.
             lr: learning rate.
         """
-        graph, scores, losses = self.graph(images.shape), [], []
+        if self._graph is None:
+            self._graph = training_graph(self.net, self._dtype, images.shape)
+        scores, losses = [], []
         y = list(shards(targets, self.contexts))
         with autograd.record():
             for x, target in zip(shards(images, self.contexts), y):
-                scores.append(graph(x))
+                scores.append(self._graph(x))
                 losses.append(self._criterion(scores[-1], target))
             scaled = [loss * self.scale.value for loss in losses] if self.scale.active else losses
         autograd.backward(scaled)

@@ -1,0 +1,178 @@
+"""One pass over the training set, from any of its steps on."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from gluon_ran import _runtime  # noqa: F401
+from gluon_ran.data import prefetch
+from gluon_ran.training.interrupt import StopRequest
+from gluon_ran.training.monitor import Progress
+from gluon_ran.training.precision import LossScale
+from gluon_ran.training.recipe import Recipe, lr_at
+from gluon_ran.training.step import Stepper, StepResult
+from gluon_ran.training.targets import mixup, mixup_lam, soft_targets
+
+import mxnet as mx
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss is no longer a number: says where, and what to change."""
+
+    def __init__(self, what: str, epoch: int) -> None:
+        super().__init__(
+            f"{what} of epoch {epoch + 1}: lower the learning rate or lengthen the warm-up; what "
+            "was saved before is untouched"
+        )
+
+
+class SoftBatches:
+    """The batches of an epoch with soft targets, mixed where the recipe says so.
+
+    Attributes:
+        epoch: from 0.
+        first: pictures of the first batch, once it has been made.
+
+    Args:
+        batches: images and labels.
+        recipe: how to smooth and mix.
+        classes: outputs of the network.
+        epoch: from 0.
+        start: the step to begin with.
+    """
+
+    def __init__(
+        self, batches: Iterable, recipe: Recipe, classes: int, epoch: int, start: int = 0
+    ) -> None:
+        self.epoch, self.first = epoch, None
+        self._batches, self._recipe, self._classes = batches, recipe, classes
+        self._start = start
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        rest = itertools.islice(enumerate(self._batches), self._start, None)
+        for step, (images, labels) in rest:
+            targets = soft_targets(labels, self._classes, self._recipe.epsilon)
+            lam = mixup_lam(self._recipe, self.epoch, step)
+            if lam < 1:
+                images, targets = mixup(images, targets, lam)
+            if self.first is None:
+                self.first = images
+            yield images, targets
+
+
+class Meter:
+    """Collects the results of steps, each when the next one has been handed to the devices.
+
+    Attributes:
+        losses: mean loss of each step.
+        steps: steps begun, from the epoch's first.
+        count: pictures.
+        lr: learning rate of the last step.
+    """
+
+    def __init__(self, epoch: int, scale: LossScale, state: dict[str, Any] | None = None) -> None:
+        state = state or {"losses": [], "total": 0.0, "hits": 0, "count": 0, "steps": 0, "lr": 0.0}
+        self.losses, self.count = list(state["losses"]), state["count"]
+        self.steps, self.lr = state["steps"], state["lr"]
+        self._total, self._hits = state["total"], state["hits"]
+        self._epoch, self._scale = epoch, scale
+        self._waiting: StepResult | None = None
+
+    def state(self) -> dict[str, Any]:
+        """All of it, to go on with."""
+        return {
+            "losses": self.losses, "total": self._total, "hits": self._hits, "count": self.count,
+            "steps": self.steps, "lr": self.lr,
+        }  # fmt: skip
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the pictures."""
+        return self._total / self.count
+
+    @property
+    def top1(self) -> float:
+        """Share of pictures whose target's greatest class was predicted."""
+        return self._hits / self.count
+
+    def add(self, result: StepResult, lr: float, bar: Progress) -> None:
+        """Takes up a step and collects the one before it."""
+        self.collect(bar)
+        self._waiting, self.lr = result, lr
+        self.steps += 1
+
+    def collect(self, bar: Progress) -> None:
+        """Collects the step that is still waiting, if there is one.
+
+        Raises:
+            TrainingDiverged: its loss is not finite.
+        """
+        result, self._waiting = self._waiting, None
+        if result is None:
+            return
+        loss = result.loss
+        if not math.isfinite(loss):
+            # A scaled loss may overflow, and its step is skipped, as long as the scale can fall.
+            if self._scale.value > 1:
+                return
+            raise TrainingDiverged(f"the loss became {loss} in step {self.steps}", self._epoch)
+        self.losses.append(loss)
+        self._total += loss * result.count
+        self._hits += result.hits
+        self.count += result.count
+        bar.step(result.count, loss, self.lr)
+
+
+def train_epoch(
+    stepper: Stepper,
+    batches: SoftBatches,
+    meter: Meter,
+    recipe: Recipe,
+    stop: StopRequest,
+    workers: int,
+    progress: bool,
+) -> float:
+    """Trains to the end of an epoch, or until it is asked to stop.
+
+    Args:
+        stepper: the network.
+        batches: what is left of the epoch.
+        meter: collects the results; a new one, or that of the steps before.
+        recipe: gives the learning rate.
+        stop: asked for behind each step.
+        workers: batches made ahead; 0 for none.
+        progress: whether to show any.
+
+    Returns:
+        Pictures a second.
+
+    Raises:
+        TrainingDiverged: a loss or a weight is not finite.
+    """
+    epoch, steps = batches.epoch, len(batches)
+    # MXNet's own random state can't be read, so each epoch sets it.
+    mx.random.seed((recipe.seed * 1_000_003 + epoch + 1) % (2**31 - 1))
+    with ExitStack() as stack:
+        bar = stack.enter_context(
+            Progress(epoch, recipe.epochs, steps, enabled=progress, done=meter.steps)
+        )
+        ahead = stack.enter_context(prefetch(batches, workers)) if workers else batches
+        for images, targets in ahead:
+            lr = lr_at(epoch * steps + meter.steps, steps, recipe)
+            meter.add(stepper(images, targets, lr), lr, bar)
+            if stop.requested:
+                break
+        meter.collect(bar)
+        speed = bar.images_per_second
+    if not meter.count or not stepper.weights_finite():
+        raise TrainingDiverged(f"weights are no numbers behind step {meter.steps}", epoch)
+    return speed
