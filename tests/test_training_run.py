@@ -18,6 +18,7 @@ def saved(run):
     manifest = {
         "epochs": 1,
         "steps": 0,
+        "keep": False,
         "weights": "w",
         "states": "s",
         "sha256": {},

@@ -191,15 +191,24 @@ class ResidualAttentionNet(_PictureBlock):
         Returns:
             An (N, C, H / s, W / s) array in (0, 1) for each module, s its stage's stride.
         """
-        data = sym.var("data", dtype="float32")
-        with self.traced_for(x.shape):
-            internals = self(data).get_internals()
-        masks = [internals[f"{head.prefix}mask_output"] for head in self._mask_heads()]
-        if not masks:
+        graph = self.mask_graph(x.shape)
+        if graph is None:
             return []
+        data = sym.var("data", dtype="float32")
         with autograd.pause():
-            output = SymbolBlock(sym.Group(masks), data, params=self.collect_params())(x)
+            output = SymbolBlock(graph, data, params=self.collect_params())(x)
         return output if isinstance(output, (list, tuple)) else [output]
+
+    def mask_graph(self, shape: tuple[int, ...]) -> sym.Symbol | None:
+        """The symbol of all masks for pictures "data" of a shape; None without modules.
+
+        Args:
+            shape: (N, channels, H, W).
+        """
+        with self.traced_for(shape):
+            internals = self(sym.var("data", dtype="float32")).get_internals()
+        masks = [internals[f"{head.prefix}mask_output"] for head in self._mask_heads()]
+        return sym.Group(masks) if masks else None
 
     def _mask_heads(self) -> Iterator[MaskHead]:
         for stage in self.features.stages:

@@ -70,11 +70,11 @@ class SoftBatches:
 
 
 class Meter:
-    """Collects the results of steps, each when the next one has been handed to the devices.
+    """Sums the results of an epoch's steps up.
 
     Attributes:
         losses: mean loss of each step.
-        steps: steps begun, from the epoch's first.
+        steps: steps done, from the epoch's first.
         count: pictures.
         lr: learning rate of the last step.
     """
@@ -85,7 +85,6 @@ class Meter:
         self.steps, self.lr = state["steps"], state["lr"]
         self._total, self._hits = state["total"], state["hits"]
         self._epoch, self._scale = epoch, scale
-        self._waiting: StepResult | None = None
 
     def state(self) -> dict[str, Any]:
         """All of it, to go on with."""
@@ -104,32 +103,24 @@ class Meter:
         """Share of pictures whose target's greatest class was predicted."""
         return self._hits / self.count
 
-    def add(self, result: StepResult, lr: float, bar: Progress) -> None:
-        """Takes up a step and collects the one before it."""
-        self.collect(bar)
-        self._waiting, self.lr = result, lr
-        self.steps += 1
-
-    def collect(self, bar: Progress) -> None:
-        """Collects the step that is still waiting, if there is one.
+    def add(self, result: StepResult, lr: float) -> None:
+        """Takes up a step.
 
         Raises:
             TrainingDiverged: its loss is not finite.
         """
-        result, self._waiting = self._waiting, None
-        if result is None:
-            return
-        loss = result.loss
-        if not math.isfinite(loss):
+        self.steps, self.lr = self.steps + 1, lr
+        if not math.isfinite(result.loss):
             # A scaled loss may overflow, and its step is skipped, as long as the scale can fall.
             if self._scale.value > 1:
                 return
-            raise TrainingDiverged(f"the loss became {loss} in step {self.steps}", self._epoch)
-        self.losses.append(loss)
-        self._total += loss * result.count
+            raise TrainingDiverged(
+                f"the loss became {result.loss} in step {self.steps}", self._epoch
+            )
+        self.losses.append(result.loss)
+        self._total += result.loss * result.count
         self._hits += result.hits
         self.count += result.count
-        bar.step(result.count, loss, self.lr)
 
 
 def train_epoch(
@@ -168,10 +159,11 @@ def train_epoch(
         ahead = stack.enter_context(prefetch(batches, workers)) if workers else batches
         for images, targets in ahead:
             lr = lr_at(epoch * steps + meter.steps, steps, recipe)
-            meter.add(stepper(images, targets, lr), lr, bar)
+            result = stepper(images, targets, lr)
+            meter.add(result, lr)
+            bar.step(result.count, result.loss, lr)
             if stop.requested:
                 break
-        meter.collect(bar)
         speed = bar.images_per_second
     if not meter.count or not stepper.weights_finite():
         raise TrainingDiverged(f"weights are no numbers behind step {meter.steps}", epoch)

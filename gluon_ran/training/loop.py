@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -10,7 +12,7 @@ from typing import Any
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.training import checkpoint
-from gluon_ran.training.epoch import Meter, SoftBatches, train_epoch
+from gluon_ran.training.epoch import Meter, SoftBatches, TrainingDiverged, train_epoch
 from gluon_ran.training.evaluation import evaluate
 from gluon_ran.training.history import EpochResult, History
 from gluon_ran.training.interrupt import StopRequest
@@ -123,7 +125,10 @@ def _result(
 ) -> EpochResult:
     score = None
     if validation is not None:
-        score = evaluate(stepper.graph, validation, stepper.contexts)
+        first, batches = _peek(validation)
+        score = evaluate(stepper.frozen(first[0].shape), batches, stepper.contexts)
+        if not math.isfinite(score.loss):
+            raise TrainingDiverged(f"the validation loss became {score.loss} at the end", epoch)
     return EpochResult(
         epoch=epoch,
         lr=meter.lr,
@@ -135,6 +140,15 @@ def _result(
         images_per_second=speed,
         losses=meter.losses,
     )
+
+
+def _peek(batches: Iterable) -> tuple[tuple, Iterable]:
+    """The first batch, and all of them."""
+    iterator = iter(batches)
+    first = next(iterator, None)
+    if first is None:
+        raise ValueError("there are no validation batches: give some, or None to leave it out")
+    return first, itertools.chain([first], iterator)
 
 
 def _log(result: EpochResult, recipe: Recipe) -> None:
@@ -154,7 +168,7 @@ def _show(
     board.epoch(asdict(result))
     if batches.first is None:
         return
-    board.masks(stepper.net, batches.first, stepper.contexts[0], step)
+    board.masks(stepper.masks(batches.first[:32]), step)
     if with_pictures:
         board.pictures("pictures/training", batches.first, step)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,10 +13,8 @@ from typing import Any
 import numpy as np
 
 from gluon_ran import _runtime
-from gluon_ran.models import ResidualAttentionNet
 
 import mxnet as mx
-from mxnet.gluon import HybridBlock
 
 LOG = logging.getLogger("gluon_ran")
 _LINE_SECONDS = 20.0
@@ -120,11 +119,9 @@ class Board:
         shown = (images - low) / np.maximum(high - low, 1e-6)
         self._writer.add_image(tag, mx.nd.array(shown), global_step=step)
 
-    def masks(self, net: HybridBlock, images: np.ndarray, context: mx.Context, step: int) -> None:
-        """Writes a histogram of each module's mask for pictures (N, 3, H, W)."""
-        if not isinstance(net, ResidualAttentionNet):
-            return
-        for index, mask in enumerate(net.masks(mx.nd.array(images[:32], ctx=context))):
+    def masks(self, masks: Iterable[mx.nd.NDArray], step: int) -> None:
+        """Writes a histogram of each module's mask."""
+        for index, mask in enumerate(masks):
             self._writer.add_histogram(
                 f"mask/module_{index + 1}", mask.as_in_context(mx.cpu()), global_step=step, bins=50
             )

@@ -12,7 +12,7 @@ from gluon_ran.models import ResidualAttentionNet
 
 import mxnet as mx
 from mxnet.contrib import amp
-from mxnet.gluon import HybridBlock, SymbolBlock
+from mxnet.gluon import HybridBlock, ParameterDict, SymbolBlock
 
 # Operators that oneDNN has no bfloat16 form of; MXNet's own bfloat16 loops are slow, so float32.
 _FLOAT32_IN_BFLOAT16 = ["_plus_scalar"]
@@ -63,26 +63,51 @@ def training_graph(net: HybridBlock, dtype: str, shape: tuple[int, ...]) -> Hybr
     if dtype == "float32":
         graph = net
     else:
-        graph = _low_precision(net, dtype, shape)
+        data = mx.sym.var("data", dtype="float32")
+        graph = SymbolBlock(symbol_of(net, dtype, shape), data, params=net.collect_params())
     graph.hybridize(static_alloc=True, static_shape=True)
     return graph
 
 
-def _low_precision(net: HybridBlock, dtype: str, shape: tuple[int, ...]) -> SymbolBlock:
-    data = mx.sym.var("data", dtype="float32")
+def symbol_of(net: HybridBlock, dtype: str, shape: tuple[int, ...]) -> mx.sym.Symbol:
+    """The network as a symbol of "data", with casts for a precision; see `training_graph`."""
     with ExitStack() as stack:
         if isinstance(net, ResidualAttentionNet):
             stack.enter_context(net.traced_for(shape))
-        graph = net(data)
-    float32 = _FLOAT32_IN_BFLOAT16 if dtype == "bfloat16" else None
-    graph = amp.convert_symbol(
+        graph = net(mx.sym.var("data", dtype="float32"))
+    if dtype == "float32":
+        return graph
+    return amp.convert_symbol(
         graph,
         target_dtype=dtype,
-        fp32_ops=float32,
+        fp32_ops=_FLOAT32_IN_BFLOAT16 if dtype == "bfloat16" else None,
         excluded_sym_names=_classifiers(graph),
         data_names=["data"],
     )
-    return SymbolBlock(graph, data, params=net.collect_params())
+
+
+def inference_copy(
+    graph: mx.sym.Symbol, parameters: ParameterDict, contexts: Sequence[mx.Context]
+) -> HybridBlock:
+    """A block that computes a symbol of "data" with copies of a network's parameters.
+
+    An inference pass leaves the weights it used in another memory layout, some time later; the
+    next training step with them then gives other bits from run to run. Copies spare them that.
+    Parameters that differ between devices, as BatchNorm's statistics do, are averaged, as they
+    are in a saved file.
+
+    Args:
+        graph: what to compute.
+        parameters: the network's.
+        contexts: the devices that they are on.
+    """
+    block = SymbolBlock(graph, mx.sym.var("data", dtype="float32"))
+    for name, copy in block.collect_params().items():
+        copy.shape = parameters[name].shape
+        copy.initialize(mx.init.Zero(), ctx=list(contexts), force_reinit=True)
+        copy.set_data(parameters[name]._reduce())
+    block.hybridize()
+    return block
 
 
 def _classifiers(graph: mx.sym.Symbol) -> list[str]:

@@ -136,8 +136,8 @@ RECIPES = {
         replace(
             _BASE,
             name="paper",
-            source="arXiv 1704.06904 section 4.1, as remembered, not checked against a copy: lr 0.1 "
-            "divided by 10 at 64k and 96k of 160k iterations of 64 pictures",
+            source="arXiv 1704.06904 section 4.1, as remembered, not checked against a copy: lr 0.1"
+            " divided by 10 at 64k and 96k of 160k iterations of 64 pictures",
             epochs=205,
             lr_steps=(82, 123),
         ),

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models import ResidualAttentionNet
 from gluon_ran.training.evaluation import shards
-from gluon_ran.training.precision import LossScale, all_finite, training_graph
+from gluon_ran.training.precision import (
+    LossScale,
+    all_finite,
+    inference_copy,
+    symbol_of,
+    training_graph,
+)
 from gluon_ran.training.recipe import Recipe
 
 import mxnet as mx
 from mxnet import autograd
 from mxnet.gluon import HybridBlock, Trainer
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
+
+
+class StepResult(NamedTuple):
+    """What a step gave.
+
+    Attributes:
+        count: pictures in the batch.
+        loss: mean loss of the batch, before its update.
+        hits: pictures whose target's greatest class was predicted.
+    """
+
+    count: int
+    loss: float
+    hits: int
 
 
 class Stepper:
@@ -73,10 +94,29 @@ class Stepper:
         if isinstance(self.net, ResidualAttentionNet):
             self.net.blocked = False
 
-    @property
-    def graph(self) -> HybridBlock:
-        """What computes the network in the recipe's precision; itself before the first step."""
-        return self.net if self._graph is None else self._graph
+    def frozen(self, shape: tuple[int, ...]) -> HybridBlock:
+        """The network as it is now, in the recipe's precision, to evaluate.
+
+        Args:
+            shape: (N, C, H, W) of the batches; N may differ from call to call.
+        """
+        graph = symbol_of(self.net, self._dtype, shape)
+        return inference_copy(graph, self.net.collect_params(), self.contexts)
+
+    def masks(self, images: np.ndarray) -> list[mx.nd.NDArray]:
+        """Soft masks of the network as it is now, one a module; see `ResidualAttentionNet.masks`.
+
+        Args:
+            images: float32 (N, C, H, W).
+        """
+        if not isinstance(self.net, ResidualAttentionNet):
+            return []
+        graph = self.net.mask_graph(images.shape)
+        if graph is None:
+            return []
+        block = inference_copy(graph, self.net.collect_params(), self.contexts)
+        masks = block(mx.nd.array(images, ctx=self.contexts[0]))
+        return masks if isinstance(masks, list) else [masks]
 
     def __call__(self, images: np.ndarray, targets: np.ndarray, lr: float) -> StepResult:
         """Trains on a batch: the same update as one device makes of the whole batch.
@@ -96,14 +136,12 @@ class Stepper:
                 losses.append(self._criterion(scores[-1], target))
             scaled = [loss * self.scale.value for loss in losses] if self.scale.active else losses
         autograd.backward(scaled)
-        # Taken now: under static_alloc the next step writes over the scores.
-        result = StepResult(
-            len(images),
-            [loss.sum() for loss in losses],
-            [(s.argmax(axis=1) == t.argmax(axis=1)).sum() for s, t in zip(scores, y)],
-        )
         self._update(len(images), len(losses), lr)
-        return result
+        total = sum(float(loss.sum().asscalar()) for loss in losses)
+        hits = sum(int((s.argmax(1) == t.argmax(1)).sum().asscalar()) for s, t in zip(scores, y))
+        # With steps in flight side by side, static graphs give other bits from run to run.
+        mx.nd.waitall()
+        return StepResult(len(images), total / len(images), hits)
 
     def _update(self, count: int, used: int, lr: float) -> None:
         for idle in self.contexts[used:]:
@@ -120,24 +158,3 @@ class Stepper:
             if not finite:
                 return
         self.trainer.update(count * value)
-
-
-class StepResult:
-    """What a step gave; reading it waits for the devices.
-
-    Attributes:
-        count: pictures in the batch.
-    """
-
-    def __init__(self, count: int, losses: list[mx.nd.NDArray], hits: list[mx.nd.NDArray]) -> None:
-        self.count, self._losses, self._hits = count, losses, hits
-
-    @property
-    def loss(self) -> float:
-        """Mean loss of the batch, before its update."""
-        return sum(float(part.asscalar()) for part in self._losses) / self.count
-
-    @property
-    def hits(self) -> int:
-        """Pictures whose target's greatest class was predicted."""
-        return int(sum(part.asscalar() for part in self._hits))
