@@ -179,7 +179,7 @@ def test_hybridized_and_blocked_give_the_same_values_and_gradients(depth):
     module.hybridize()
     hybridized = outputs_and_gradients(module, x)
     module.hybridize(False)
-    module._trace.blocked = True
+    module.blocked._trace.blocked = True
     blocked = outputs_and_gradients(module, x)
     for expected, *others in zip(plain, hybridized, blocked):
         for actual in others:
