@@ -108,6 +108,13 @@ def test_loss_scale_halves_at_an_overflow_and_doubles_after_2000_good_steps():
     assert not LossScale.of("bfloat16").active
 
 
+def test_all_finite_takes_the_arrays_of_the_deepest_network():
+    arrays = [mx.nd.ones((4,)) for _ in range(1500)]
+    assert all_finite(arrays)
+    arrays[-1][2] = np.nan
+    assert not all_finite(arrays)
+
+
 def test_all_finite_finds_one_bad_number():
     good = [mx.nd.ones((3,)), mx.nd.zeros((2, 2))]
     assert all_finite(good)

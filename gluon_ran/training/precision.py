@@ -17,6 +17,9 @@ from mxnet.gluon import HybridBlock, ParameterDict, SymbolBlock
 # Operators that oneDNN has no bfloat16 form of; MXNet's own bfloat16 loops are slow, so float32.
 _FLOAT32_IN_BFLOAT16 = ["_plus_scalar"]
 
+# Beyond 200 arrays the operator writes past its own memory and the process dies.
+_ALL_FINITE_ARRAYS = 100
+
 
 def check_dtype(dtype: str, contexts: Sequence[mx.Context]) -> None:
     """Refuses a precision that the devices can't train in.
@@ -149,4 +152,5 @@ class LossScale:
 
 def all_finite(arrays: Sequence[mx.nd.NDArray]) -> bool:
     """Whether every number of every array is finite; the arrays share a device."""
-    return bool(mx.nd.multi_all_finite(*arrays, num_arrays=len(arrays)).asscalar())
+    groups = [arrays[i : i + _ALL_FINITE_ARRAYS] for i in range(0, len(arrays), _ALL_FINITE_ARRAYS)]
+    return all(mx.nd.multi_all_finite(*g, num_arrays=len(g)).asscalar() for g in groups)
