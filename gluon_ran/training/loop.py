@@ -115,8 +115,10 @@ def _resume(
     progress = manifest["progress"]
     history.best_top1, history.best_epoch = progress["best_top1"], progress["best_epoch"]
     stepper.scale.value, stepper.scale.good_steps = progress["loss_scale"]
-    where = f"step {manifest['steps']} behind " if manifest["steps"] else ""
-    LOG.info("going on behind %sepoch %d of %s", where, manifest["epochs"], run.path)
+    where = f"epoch {manifest['epochs']}"
+    if manifest["steps"]:
+        where = f"step {manifest['steps']} of epoch {manifest['epochs'] + 1}"
+    LOG.info("going on behind %s of %s", where, run.path)
     return manifest["epochs"], progress.get("meter")
 
 
