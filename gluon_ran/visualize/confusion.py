@@ -89,8 +89,8 @@ def _draw_shares(ax: Any, shares: np.ma.MaskedArray) -> Any:
     import matplotlib
     from matplotlib.colors import PowerNorm
 
-    colors = matplotlib.colormaps["Blues"].copy()
-    colors.set_bad(FAINT)  # a class without pictures
+    # Bad is a class without pictures.
+    colors = matplotlib.colormaps["Blues"].with_extremes(bad=FAINT)
     norm = PowerNorm(0.5, vmin=0.0, vmax=100.0)
     image = ax.imshow(shares, cmap=colors, norm=norm, interpolation="nearest")
     for spine in ax.spines.values():
