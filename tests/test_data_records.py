@@ -246,7 +246,6 @@ def test_missing_and_empty_files_are_errors(tmp_path):
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared CIFAR-10 records are not here")
-@pytest.mark.filterwarnings("ignore:Please import `csr_matrix`:DeprecationWarning")  # mx.nd.array
 def test_real_records_read_as_mxnet_reads_them():
     dataset = load_records(SHARED / "cifar10_test.rec", tuple(map(str, range(10))))
     assert np.bincount(dataset.labels).tolist() == [1000] * 10
