@@ -46,7 +46,7 @@ def test_weights_and_momentum_come_back_to_the_bit_on_every_device(tmp_path, dev
     assert manifest["epochs"] == 3 and manifest["progress"] == {"best_top1": 0.5}
     other, other_trainer = trained(1, contexts)
     load_weights(other, cp.checked_file(tmp_path, manifest, "weights"), contexts)
-    cp.load_states(other, other_trainer, cp.checked_file(tmp_path, manifest, "states"))
+    cp.load_optimizer_arrays(other, other_trainer, cp.checked_file(tmp_path, manifest, "states"))
     for name, array in arrays(model).items():
         assert np.array_equal(arrays(other)[name], array)
     saved = cp.optimizer_arrays(model, trainer)
@@ -171,4 +171,4 @@ def test_optimizer_state_of_another_network_is_refused(tmp_path):
     model, trainer = trained()
     mx.nd.save(str(tmp_path / "x.states"), {"elsewhere.weight": mx.nd.ones((2,))})
     with pytest.raises(CheckpointError, match="of another network"):
-        cp.load_states(model, trainer, tmp_path / "x.states")
+        cp.load_optimizer_arrays(model, trainer, tmp_path / "x.states")

@@ -184,7 +184,7 @@ def load_weights(net: HybridBlock, path: Path, contexts: list[mx.Context]) -> No
         ) from None
 
 
-def load_states(net: HybridBlock, trainer: Trainer, path: Path) -> None:
+def load_optimizer_arrays(net: HybridBlock, trainer: Trainer, path: Path) -> None:
     """Puts the optimizer's saved arrays back, on each device.
 
     Raises:

@@ -111,7 +111,7 @@ def _resume(
     weights = checkpoint.checked_file(run.checkpoints, manifest, "weights")
     states = checkpoint.checked_file(run.checkpoints, manifest, "states")
     checkpoint.load_weights(stepper.net, weights, stepper.contexts)
-    checkpoint.load_states(stepper.net, stepper.trainer, states)
+    checkpoint.load_optimizer_arrays(stepper.net, stepper.trainer, states)
     progress = manifest["progress"]
     history.best_top1, history.best_epoch = progress["best_top1"], progress["best_epoch"]
     stepper.scale.value, stepper.scale.good_steps = progress["loss_scale"]
