@@ -17,7 +17,7 @@ from typing import Any
 
 from provenance import RESULTS, provenance, write_json
 
-from gluon_ran.models import ResidualAttentionNet, summary
+from gluon_ran.models import summary
 from gluon_ran.training import RunDirectory, RunError
 
 FIRST_LOSSES = 50
@@ -35,10 +35,10 @@ def record(run: RunDirectory) -> dict[str, Any]:
     best = max(rows, key=lambda row: row["val_top1"])
     return {
         "model": run.spec.name,
-        "parameters": summary(ResidualAttentionNet(run.spec), verbose=False).parameters,
+        "parameters": summary(run.spec, verbose=False).parameters,
         "dataset": run.data["dataset"],
         "recipe": asdict(run.recipe),
-        "zero_init": run.spec.zero_init,
+        "zero_init": getattr(run.spec, "zero_init", False),
         "final_top1": rows[-1]["val_top1"],
         "final_top5": rows[-1]["val_top5"],
         "best_top1": best["val_top1"],

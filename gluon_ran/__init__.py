@@ -7,7 +7,9 @@ from gluon_ran.models import (
     get_attention_cifar,
     get_attention_net,
     get_model,
+    list_baselines,
     list_models,
+    load_weights,
     summary,
 )
 from gluon_ran.training import Recipe, evaluate, fit, get_recipe
@@ -24,6 +26,8 @@ __all__ = [
     "get_attention_net",
     "get_model",
     "get_recipe",
+    "list_baselines",
     "list_models",
+    "load_weights",
     "summary",
 ]

@@ -1,9 +1,18 @@
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
+import small
 
-from gluon_ran.models.attention import AttentionModule, MaskBranch, MaskHead
+from gluon_ran.models.attention import (
+    CHANNEL_EPSILON,
+    SPATIAL_EPSILON,
+    AttentionModule,
+    MaskBranch,
+    MaskHead,
+)
+from gluon_ran.models.spec import ATTENTIONS
 from gluon_ran.models.units import Norm, PreActivationUnit
 from gluon_ran.models.upsampling import Plane, Trace
 
@@ -19,9 +28,11 @@ def parts(size, method="auto", blocked=False):
     return unit, Plane(CHANNELS, 1, method, Trace(size, blocked))
 
 
-def module_of(depth, p=1, t=2, r=1, size=(16, 24), **kwargs):
-    unit, plane = parts(size, **kwargs)
-    module = AttentionModule(plane, depth, p, t, r, unit, Norm())
+def module_of(depth, p=1, t=2, r=1, size=(16, 24), method="auto", blocked=False, **changes):
+    unit, plane = parts(size, method, blocked)
+    spec = replace(small.SPEC, p=p, t=t, r=r, **changes)
+    head = partial(MaskHead, norm=Norm(), attention=spec.attention)
+    module = AttentionModule(spec, depth, plane, unit, head)
     module.initialize()
     return module
 
@@ -71,7 +82,7 @@ def units_reference(units, x):
     return x
 
 
-def mask_reference(branch, x):
+def mask_reference(branch, x, adds_features=False):
     """The paper's soft mask branch before its head, by a stack of the sizes and skips."""
     sizes, skips, ups = [], [], []
     while branch is not None:
@@ -80,7 +91,7 @@ def mask_reference(branch, x):
         x = units_reference(branch.down, x)
         ups.append(branch.up)
         if branch.inner is not None:
-            skips.append(unit_reference(branch.skip, x))
+            skips.append(unit_reference(branch.skip, x) + (x if adds_features else 0))
         branch = branch.inner
     while ups:
         x = units_reference(ups.pop(), x)
@@ -91,16 +102,33 @@ def mask_reference(branch, x):
     return x
 
 
-def head_reference(head, x):
+def attend(x, attention):
+    """The paper's f1, f2 and f3 in NumPy, in float64."""
+    x = x.astype(np.float64)
+    if attention == "channel":
+        return x / np.sqrt((x**2).sum(axis=1, keepdims=True) + CHANNEL_EPSILON)
+    if attention == "spatial":
+        deviation = np.sqrt(x.var(axis=(2, 3), keepdims=True) + SPATIAL_EPSILON)
+        x = (x - x.mean(axis=(2, 3), keepdims=True)) / deviation
+    return 1 / (1 + np.exp(-x))
+
+
+def head_reference(head, x, attention="mixed"):
     x = convolve(head.conv1, norm_relu(head.norm1, x))
     x = convolve(head.conv2, norm_relu(head.norm2, x))
-    return 1 / (1 + nd.exp(-x))
+    return nd.array(attend(x.asnumpy(), attention))
 
 
-def module_reference(module, x):
+def module_reference(module, x, attention="mixed", learning="residual", mask_features=False):
     x = units_reference(module.pre, x)
-    mask = head_reference(module.head, mask_reference(module.mask, x))
-    return units_reference(module.post, (1 + mask) * units_reference(module.trunk, x))
+    trunk = units_reference(module.trunk, x)
+    if isinstance(module.mask, MaskBranch):
+        mask = mask_reference(module.mask, x, mask_features)
+        mask = mask + trunk if mask_features else mask
+    else:
+        mask = units_reference(module.mask, x)
+    mask = head_reference(module.head, mask, attention)
+    return units_reference(module.post, (mask + (learning == "residual")) * trunk)
 
 
 def assert_close(actual, expected, tolerance=2e-5):
@@ -121,10 +149,97 @@ def test_a_module_is_the_papers_formula(depth, p, t, r, method):
     assert_close(module(x), expected)
 
 
+CHANGES = [
+    *({"attention": attention} for attention in ATTENTIONS),
+    *({"attention": attention, "learning": "naive"} for attention in ATTENTIONS),
+    {"mask": "local_conv"},
+    {"mask_features": True},
+    {"mask_features": True, "learning": "naive", "r": 2},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_a_module_is_the_formula_of_its_fields(depth, changes):
+    module = module_of(depth, **changes)
+    x = pictures()
+    shake(module, x)
+    formula = {k: v for k, v in changes.items() if k in ("attention", "learning", "mask_features")}
+    expected = module_reference(module, x, **formula)
+    assert_close(module(x), expected)
+    module.hybridize()
+    assert_close(module(x), expected)
+
+
+@pytest.mark.parametrize("learning", ["residual", "naive"])
+def test_an_open_mask_doubles_the_trunk_or_leaves_it(learning):
+    module = module_of(1, learning=learning, p=0)
+    x = pictures()
+    module(x)
+    module.head.norm2.beta.set_data(nd.ones(CHANNELS) * 100)
+    module.head.conv2.weight.set_data(nd.ones((CHANNELS, CHANNELS, 1, 1)))
+    trunk = units_reference(module.trunk, x)
+    assert_close(module(x), trunk * (2 if learning == "residual" else 1))
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+def test_local_convolutions_are_as_many_units_at_full_resolution(depth):
+    local, pooled = (module_of(depth, r=2, mask=mask) for mask in ("local_conv", "encoder_decoder"))
+    assert units_in(local.mask) == units_in(pooled.mask)
+    graph = local.mask(mx.sym.var("data")).get_internals()
+    assert not any("pool" in name or "fullyconnected" in name for name in graph.list_outputs())
+
+
+def gradients_of(function, x, weights):
+    x = nd.array(x)
+    x.attach_grad()
+    with autograd.record():
+        loss = (function(x) * weights).sum()
+    loss.backward()
+    return x.grad.asnumpy()
+
+
+def numeric_gradients(function, x, weights, step=1e-5):
+    gradients = np.zeros_like(x, dtype=np.float64)
+    for index in np.ndindex(x.shape):
+        ends = []
+        for sign in (1, -1):
+            moved = x.astype(np.float64)
+            moved[index] += sign * step
+            ends.append((function(moved) * weights).sum())
+        gradients[index] = (ends[0] - ends[1]) / (2 * step)
+    return gradients
+
+
+def normalised(attention):
+    """What a head does behind its convolutions."""
+    return partial(MaskHead(4, Norm(), attention)._attend, nd)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_the_gradients_of_each_attention_are_the_numeric_ones(attention):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(2, 4, 3, 3)).astype(np.float32)
+    weights = rng.normal(size=x.shape).astype(np.float32)
+    actual = gradients_of(normalised(attention), x, nd.array(weights))
+    expected = numeric_gradients(partial(attend, attention=attention), x, weights)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("x", [np.zeros, np.ones], ids=["zeros", "constant"])
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_nothing_to_divide_by_gives_finite_masks_and_gradients(attention, x):
+    x = x((2, 4, 3, 3), np.float32)
+    weights = nd.random.normal(shape=x.shape)
+    function = normalised(attention)
+    assert np.isfinite(function(nd.array(x)).asnumpy()).all()
+    assert np.isfinite(gradients_of(function, x, weights)).all()
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_a_mask_branch_ends_in_its_own_units_and_not_in_its_input(depth):
     unit, plane = parts((16, 24))
-    branch = MaskBranch(depth, 1, unit, plane)
+    branch = MaskBranch(small.SPEC, depth, unit, plane)
     branch.initialize()
     x = pictures()
     shake(branch, x)
@@ -170,9 +285,13 @@ def outputs_and_gradients(module, x):
     return [y, x.grad.copy()] + [q.grad().copy() for q in trained]
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_hybridized_and_blocked_give_the_same_values_and_gradients(depth):
-    module = module_of(depth)
+@pytest.mark.parametrize(
+    "depth, changes",
+    [(1, {}), (2, {}), (3, {}), (0, {})] + [(2, changes) for changes in CHANGES[1:]],
+    ids=str,
+)
+def test_hybridized_and_blocked_give_the_same_values_and_gradients(depth, changes):
+    module = module_of(depth, **changes)
     x = pictures()
     module(x)
     plain = outputs_and_gradients(module, x)

@@ -1,4 +1,4 @@
-"""The network that a Spec describes, and the functions that build one by name."""
+"""The network that a Spec describes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Callable, Iterator
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models.attention import AttentionModule, MaskHead
-from gluon_ran.models.spec import DEPTHS, SPECS, Spec, change
-from gluon_ran.models.units import BEFORE_SIGMOID, Norm, PreActivationUnit, conv
+from gluon_ran.models.spec import Spec
+from gluon_ran.models.units import BEFORE_SIGMOID, UNITS, Norm, conv
 from gluon_ran.models.upsampling import Blocked, Plane, Trace
 
 from mxnet import autograd, nd, sym
@@ -83,43 +83,57 @@ def check_input_shape(spec: Spec, shape: tuple[int, ...]) -> None:
         )
 
 
+def _use_running_statistics(block: HybridBlock, use: bool) -> None:
+    if isinstance(block, nn.BatchNorm):
+        block._kwargs["use_global_stats"] = use
+        block._clear_cached_op()
+
+
 def _stem(spec: Spec, norm: Norm, trace: Trace) -> nn.HybridSequential:
     width = spec.stem_width
     block = nn.HybridSequential()
     with block.name_scope():
-        block.add(conv(width, 7, 2) if spec.stem == "imagenet" else conv(width, 3))
+        kernel = {"imagenet": 7, "cifar": 3, "compact": 5}[spec.stem]
+        block.add(conv(width, kernel, 2 if spec.stem == "imagenet" else 1))
         # Of three channels oneDNN makes a plain output in bfloat16.
         block.add(Blocked(width, trace), norm(), nn.Activation("relu"))
         if spec.stem == "imagenet":
             block.add(nn.MaxPool2D(3, 2, 1))
+        elif spec.stem == "compact":
+            block.add(nn.MaxPool2D(2, 2))
     return block
 
 
 def _stage(
     spec: Spec, index: int, in_channels: int, norm: Norm, plane: Plane
 ) -> nn.HybridSequential:
-    unit = partial(PreActivationUnit, plane.channels, norm=norm, zero_init=spec.zero_init)
+    kind = UNITS[spec.unit]
+    unit = partial(kind, plane.channels, norm=norm, zero_init=spec.zero_init)
     keep = partial(unit, in_channels=plane.channels, stride=1)
-    depth = spec.mask_depths[index]
+    head = partial(
+        MaskHead, norm=norm, attention=spec.attention, pre_activation=kind.pre_activation
+    )
     block = nn.HybridSequential()
     with block.name_scope():
         block.add(unit(in_channels=in_channels, stride=spec.strides[index]))
         for _ in range(spec.units_before[index] - 1):
             block.add(keep())
         for _ in range(spec.modules[index]):
-            block.add(AttentionModule(plane, depth, spec.p, spec.t, spec.r, keep, norm))
+            block.add(AttentionModule(spec, spec.mask_depths[index], plane, keep, head))
         for _ in range(spec.units_after[index]):
             block.add(keep())
     return block
 
 
 class _Features(_PictureBlock):
-    """Everything before the classifier: stem, stages, BN, ReLU, global average pool."""
+    """Everything before the classifier: stem, stages, global average pool.
+
+    A BatchNorm and a ReLU lie before the pool where the units leave their sum bare.
+    """
 
     def __init__(self, spec: Spec, trace: Trace, norm: Norm) -> None:
         super().__init__(spec, trace)
-        stride = 4 if spec.stem == "imagenet" else 1
-        in_channels = spec.stem_width
+        stride, in_channels = spec.stem_stride, spec.stem_width
         with self.name_scope():
             self.stem = _stem(spec, norm, trace)
             self.stages = nn.HybridSequential()
@@ -129,20 +143,22 @@ class _Features(_PictureBlock):
                     plane = Plane(width, stride, spec.upsampling, trace)
                     self.stages.add(_stage(spec, index, in_channels, norm, plane))
                     in_channels = width
-            self.norm = norm()
+            self.norm = norm() if UNITS[spec.unit].pre_activation else None
             self.pool = nn.GlobalAvgPool2D()
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """(N, channels, H, W) to (N, width of the last stage)."""
         x = self.stages(self.stem(x))
-        return F.flatten(self.pool(F.Activation(self.norm(x), act_type="relu")))
+        if self.norm is not None:
+            x = F.Activation(self.norm(x), act_type="relu")
+        return F.flatten(self.pool(x))
 
 
 class ResidualAttentionNet(_PictureBlock):
     """Residual Attention Network (arXiv 1704.06904) as a Spec describes it.
 
-    `features` gives the pooled embedding, `output` the classifier's scores for it. Initialisation
-    is part of the layers: `net.initialize()` needs no argument.
+    `features` gives the pooled embedding, `output` the classifier's scores for it; without classes
+    it is None. Initialisation is part of the layers: `net.initialize()` needs no argument.
 
     Args:
         spec: what to build.
@@ -157,11 +173,17 @@ class ResidualAttentionNet(_PictureBlock):
         norm_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(spec, Trace(spec.input_size))
+        # The graph of the last size, since making one takes far longer than a pass; in a
+        # dict, or Gluon would take it for a part of the network.
+        self._mask_blocks: dict[tuple[Any, ...], SymbolBlock] = {}
         with self.name_scope():
             self.features = _Features(spec, self._trace, Norm(norm_layer, norm_kwargs))
-            self.output = nn.Dense(
-                spec.classes, in_units=spec.widths[-1], weight_initializer=BEFORE_SIGMOID
-            )
+            self.dropout = nn.Dropout(spec.dropout) if spec.dropout else None
+            self.output = None
+            if spec.classes:
+                self.output = nn.Dense(
+                    spec.classes, in_units=spec.widths[-1], weight_initializer=BEFORE_SIGMOID
+                )
         self.infer_shape(nd.empty((1, spec.in_channels) + spec.input_size))
         self._clear_cached_op()
 
@@ -182,6 +204,32 @@ class ResidualAttentionNet(_PictureBlock):
             self._clear_cached_op()
             self.features._clear_cached_op()
 
+    def freeze(self, stages: int | None = 0) -> None:
+        """Keeps the stem and the first stages from training: weights and running statistics.
+
+        Their BatchNorms normalise by the running statistics from then on, in training too.
+
+        Args:
+            stages: how many stages to keep, 0 for the stem alone; None frees everything again.
+
+        Raises:
+            ValueError: there are not so many stages.
+        """
+        kept = 0 if stages is None else stages
+        if not 0 <= kept <= len(self._spec.widths):
+            raise ValueError(
+                f"{self._spec.name} has {len(self._spec.widths)} stages: freeze 0 to that many, "
+                f"not {stages}"
+            )
+        parts = [self.features.stem, *self.features.stages]
+        for index, part in enumerate(parts):
+            frozen = stages is not None and index <= kept
+            part.collect_params().setattr("grad_req", "null" if frozen else "write")
+            part.apply(partial(_use_running_statistics, use=frozen))
+        self._clear_cached_op()
+        self.features._clear_cached_op()
+        self._mask_blocks.clear()
+
     def masks(self, x: nd.NDArray) -> list[nd.NDArray]:
         """Soft masks of a batch, one a module in the order of the forward pass, in inference mode.
 
@@ -191,12 +239,15 @@ class ResidualAttentionNet(_PictureBlock):
         Returns:
             An (N, C, H / s, W / s) array in (0, 1) for each module, s its stage's stride.
         """
-        graph = self.mask_graph(x.shape)
-        if graph is None:
-            return []
-        data = sym.var("data", dtype="float32")
+        key = (x.shape[2:], self.blocked)
+        if key not in self._mask_blocks:
+            graph = self.mask_graph(x.shape)
+            if graph is None:
+                return []
+            data = sym.var("data", dtype="float32")
+            self._mask_blocks = {key: SymbolBlock(graph, data, params=self.collect_params())}
         with autograd.pause():
-            output = SymbolBlock(graph, data, params=self.collect_params())(x)
+            output = self._mask_blocks[key](x)
         return output if isinstance(output, (list, tuple)) else [output]
 
     def mask_graph(self, shape: tuple[int, ...]) -> sym.Symbol | None:
@@ -217,52 +268,8 @@ class ResidualAttentionNet(_PictureBlock):
                     yield block.head
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """(N, channels, H, W) to (N, classes) scores before the softmax."""
-        return self.output(self.features(x))
-
-
-def get_model(
-    name: str,
-    classes: int | None = None,
-    norm_layer: Callable[..., HybridBlock] = nn.BatchNorm,
-    norm_kwargs: dict[str, Any] | None = None,
-    **changes: Any,
-) -> ResidualAttentionNet:
-    """Builds a network of the zoo, not yet initialised.
-
-    Args:
-        name: one of `list_models()`.
-        classes: outputs of the classifier; the Spec's own number if None.
-        norm_layer: class of every normalisation layer, for example SyncBatchNorm.
-        norm_kwargs: its keyword arguments.
-        **changes: fields of `Spec` to change.
-
-    Raises:
-        ValueError: an unknown name or field, or a value that a field does not take.
-    """
-    if name not in SPECS:
-        raise ValueError(f"no model is called {name!r}; there are: {', '.join(SPECS)}")
-    if classes is not None:
-        changes["classes"] = classes
-    return ResidualAttentionNet(change(SPECS[name], **changes), norm_layer, norm_kwargs)
-
-
-def get_attention_net(num_layers: int, classes: int = 1000, **changes: Any) -> ResidualAttentionNet:
-    """Builds Attention-`num_layers` with the ImageNet stem; see `get_model`."""
-    _check_depth(num_layers)
-    return get_model(f"attention{num_layers}", classes, **changes)
-
-
-def get_attention_cifar(
-    num_layers: int, classes: int = 10, thin: bool = False, **changes: Any
-) -> ResidualAttentionNet:
-    """Builds the wide or thin Attention-`num_layers` for 32x32 pictures; see `get_model`."""
-    _check_depth(num_layers)
-    return get_model(f"cifar_attention{num_layers}" + "_thin" * thin, classes, **changes)
-
-
-def _check_depth(num_layers: int) -> None:
-    if num_layers not in DEPTHS:
-        raise ValueError(
-            f"there is no Attention-{num_layers}; choose one of {', '.join(map(str, DEPTHS))}"
-        )
+        """(N, channels, H, W) to (N, classes) scores before the softmax, or to the embedding."""
+        x = self.features(x)
+        if self.output is None:
+            return x
+        return self.output(x if self.dropout is None else self.dropout(x))

@@ -7,8 +7,15 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 DEPTHS = (56, 92, 128, 164, 236, 452)
-STEMS = ("imagenet", "cifar")
+STEMS = ("imagenet", "cifar", "compact")
+UNITS = ("preactivation", "resnext", "inception")
+ATTENTIONS = ("mixed", "channel", "spatial")
+LEARNINGS = ("residual", "naive")
+MASKS = ("encoder_decoder", "local_conv")
 UPSAMPLINGS = ("auto", "matrix", "separable", "bilinear")
+
+# What the inner widths of a unit divide by: C/4, 32 groups of C/2, and sixteenths of C.
+_WIDTH_MULTIPLES = {"preactivation": 4, "resnext": 64, "inception": 16}
 
 
 @dataclass(frozen=True)
@@ -22,22 +29,38 @@ class Spec:
     Attributes:
         name: the zoo's name of the network.
         source: where the definition comes from.
-        stem: "imagenet" (7x7/2 convolution and 3x3/2 max-pool) or "cifar" (3x3/1 convolution).
+        stem: "imagenet" (7x7/2 convolution and 3x3/2 max-pool), "cifar" (3x3/1 convolution) or
+            "compact" (5x5/1 convolution and 2x2/2 max-pool).
         stem_width: channels that the stem gives.
         widths: channels of each stage.
         strides: stride of each stage's first unit.
         modules: attention modules in each stage.
-        mask_depths: how often the soft mask branch of a stage's modules halves its plane.
+        mask_depths: how often the soft mask branch of a stage's modules halves its plane; at 0 it
+            is 2r units on the plane as it is.
         units_before: residual units ahead of the stage's modules.
         units_after: residual units behind the stage's modules.
         p: pre- and post-processing units of a module (paper section 3).
+        p_after: post-processing units, where they are not p as in GluonCV's Attention-452.
         t: units of the trunk branch.
         r: units between adjacent poolings of the mask branch.
         in_channels: channels of the pictures.
-        classes: outputs of the classifier.
-        zero_init: start each residual unit as the identity, by a zero last convolution. (A zero
-            scale in the last BatchNorm of a pre-activation unit gives the same start, but then the
-            ReLU behind it passes no gradient and the unit never learns.)
+        classes: outputs of the classifier; 0 for none, the network then gives its embedding.
+        unit: kind of residual unit: "preactivation" (Attention-N), "resnext" (AttentionNeXt-N) or
+            "inception" (AttentionInception-N).
+        attention: what makes the mask of the mask branch's output x (paper section 3.1, table 1):
+            "mixed", sigmoid(x); "channel", x over its L2 norm over the channels of a position;
+            "spatial", the sigmoid of x standardised over each channel's plane.
+        learning: "residual", (1 + M) * T, or "naive", M * T (paper section 3.2).
+        mask: "encoder_decoder", or "local_conv": as many units in a row on the plane as it is,
+            without pooling and interpolation (paper section 4.1).
+        mask_features: add to the mask branch, as GluonCV's network and the PyTorch port of
+            tengshaofeng do and the paper's does not, the down path's own output at each level and
+            the trunk's output before the head.
+        dropout: share of the embedding that is dropped in training.
+        zero_init: start each residual unit as the identity: by a zero scale in its last BatchNorm
+            where its output is one, else by a zero last convolution. (A zero scale in the last
+            BatchNorm of a pre-activation unit would give the same start, but then the ReLU behind
+            it passes no gradient and the unit never learns.)
         upsampling: how the mask branch interpolates: "matrix" (one product with the whole plane's
             matrix), "separable" (a product a direction), "bilinear" (MXNet's own operator, whose
             CPU gradient is slow and changes from run to run) or "auto" (the faster one of the first
@@ -57,8 +80,15 @@ class Spec:
     p: int = 1
     t: int = 2
     r: int = 1
+    p_after: int | None = None
     in_channels: int = 3
     classes: int = 1000
+    unit: str = "preactivation"
+    attention: str = "mixed"
+    learning: str = "residual"
+    mask: str = "encoder_decoder"
+    mask_features: bool = False
+    dropout: float = 0.0
     zero_init: bool = False
     upsampling: str = "auto"
 
@@ -68,17 +98,28 @@ class Spec:
             if isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
         self._check_stages()
-        _check_choice("stem", self.stem, STEMS)
-        _check_choice("upsampling", self.upsampling, UPSAMPLINGS)
+        for name, choices in (
+            ("stem", STEMS),
+            ("unit", UNITS),
+            ("attention", ATTENTIONS),
+            ("learning", LEARNINGS),
+            ("mask", MASKS),
+            ("upsampling", UPSAMPLINGS),
+        ):
+            _check_choice(name, getattr(self, name), choices)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"Spec.dropout is {self.dropout}: give a share from 0 to below 1")
         for name, least in (
             ("p", 0),
             ("t", 1),
             ("r", 1),
-            ("classes", 1),
+            ("classes", 0),
             ("in_channels", 1),
             ("stem_width", 1),
         ):
             _check_integer(name, getattr(self, name), least)
+        if self.p_after is not None:
+            _check_integer("p_after", self.p_after, 0)
 
     def _check_stages(self) -> None:
         least = {"widths": 4, "strides": 1, "units_before": 1}
@@ -93,32 +134,43 @@ class Spec:
                 )
             for entry in value:
                 _check_integer(name, entry, least.get(name, 0))
-        for count, depth in zip(self.modules, self.mask_depths):
-            if count and not depth:
-                raise ValueError("Spec.mask_depths must be at least 1 in a stage that has modules")
-        if any(width % 4 for width in self.widths):
-            raise ValueError(f"Spec.widths {self.widths}: a bottleneck needs multiples of 4")
+        multiple = _WIDTH_MULTIPLES.get(self.unit, 1)
+        if any(width % multiple for width in self.widths):
+            raise ValueError(
+                f"Spec.widths {self.widths}: the unit {self.unit!r} needs multiples of {multiple}"
+            )
+
+    @property
+    def stem_stride(self) -> int:
+        """Pixels of the picture to one of the stem's plane."""
+        return {"imagenet": 4, "cifar": 1, "compact": 2}[self.stem]
 
     @property
     def size_multiple(self) -> int:
         """Heights and widths of input pictures must be multiples of this, in pixels."""
-        stride = 4 if self.stem == "imagenet" else 1
-        multiple = stride
+        multiple = stride = self.stem_stride
         for step, count, depth in zip(self.strides, self.modules, self.mask_depths):
             stride *= step
-            multiple = max(multiple, stride << depth if count else stride)
+            pooled = count and self.mask == "encoder_decoder"
+            multiple = max(multiple, stride << depth if pooled else stride)
         return multiple
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """The height and width, in pixels, that the source trains at."""
-        return (224, 224) if self.stem == "imagenet" else (32, 32)
+        """The height and width, in pixels, that the source trains at, or the next that fit."""
+        edge = 224 if self.stem == "imagenet" else 32
+        edge = -(-edge // self.size_multiple) * self.size_multiple
+        return edge, edge
 
     @property
     def trunk_depth(self) -> int:
-        """Weighted layers along the trunk: 36 m + 20 for p, t, r = 1, 2, 1 (paper section 4)."""
+        """Weighted layers along the trunk: 36 m + 20 for p, t, r = 1, 2, 1 (paper section 4).
+
+        As in the paper's names a unit counts three, of whatever kind it is.
+        """
         outside = sum(self.units_before) + sum(self.units_after)
-        return 3 * (outside + (2 * self.p + self.t) * sum(self.modules)) + 2
+        after = self.p if self.p_after is None else self.p_after
+        return 3 * (outside + (self.p + self.t + after) * sum(self.modules)) + 2
 
     def to_json(self) -> str:
         """The Spec as JSON text, a field a key."""
@@ -228,11 +280,48 @@ def _cifar_thin(depth: int) -> Spec:
     )
 
 
+def _with_unit(base: Spec, name: str, unit: str, source: str) -> Spec:
+    return replace(base, name=name, unit=unit, source=source)
+
+
+_NEXT = "the authors' Caffe definitions (fwang91/residual-attention-network)"
+_INCEPTION = "arXiv 1704.06904 table 6 gives the budget; the unit is ours, see InceptionUnit"
+
+_COMPACT = Spec(
+    name="cifar_attention_compact",
+    source="a student re-implementation's layout; mask depths down to 4x4 planes, ours",
+    stem="compact",
+    stem_width=32,
+    widths=(128, 256, 1024),
+    strides=(1, 2, 2),
+    modules=(1, 1, 0),
+    mask_depths=(2, 1, 0),
+    units_before=(1, 1, 3),
+    units_after=(0, 0, 0),
+    classes=10,
+    dropout=0.5,
+)
+
 SPECS: dict[str, Spec] = {
     spec.name: spec
-    for make in (_imagenet, _cifar_wide, _cifar_thin)
-    for spec in (make(depth) for depth in DEPTHS)
-}
+    for spec in (
+        *(make(depth) for make in (_imagenet, _cifar_wide, _cifar_thin) for depth in DEPTHS),
+        *(_with_unit(_imagenet(n), f"attentionnext{n}", "resnext", _NEXT) for n in (56, 92)),
+        _with_unit(_imagenet(56), "attentioninception56", "inception", _INCEPTION),
+        *(
+            _with_unit(
+                _cifar_wide(n), f"cifar_attentionnext{n}", "resnext",
+                f"cifar_attention{n} with the unit of attentionnext{n}",
+            )
+            for n in (56, 92)
+        ),
+        _with_unit(
+            _cifar_wide(56), "cifar_attentioninception56", "inception",
+            "cifar_attention56 with the unit of attentioninception56",
+        ),
+        _COMPACT,
+    )
+}  # fmt: skip
 
 
 def list_models() -> list[str]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Iterator, Tuple
 
 from gluon_ran import _runtime  # noqa: F401
-from gluon_ran.models.network import ResidualAttentionNet, get_model
+from gluon_ran.models.baseline import Baseline
+from gluon_ran.models.network import ResidualAttentionNet
+from gluon_ran.models.spec import Spec
+from gluon_ran.models.zoo import build, find_spec
 
 from mxnet import sym
 from mxnet.gluon import HybridBlock
@@ -26,7 +30,8 @@ class ModelSummary:
         parameters: trained numbers; BatchNorm's running statistics are not among them.
         conv_macs: multiply-accumulates of the convolutions that have weights, a picture.
         macs: those and the classifier's. The fixed interpolation matrices count in neither.
-        stages: shape behind the stem, each stage and the pooling.
+        stages: shape behind the stem, each stage and the pooling; of GluonCV's networks the
+            output's alone.
     """
 
     name: str
@@ -86,39 +91,51 @@ def count_macs(net: HybridBlock, input_shape: Shape) -> tuple[int, int]:
     return conv_macs, conv_macs + dense_macs
 
 
-def _stage_shapes(net: ResidualAttentionNet, input_shape: Shape) -> dict[str, Shape]:
+def _stage_shapes(net: HybridBlock, input_shape: Shape) -> dict[str, Shape]:
+    output = {"output": net(sym.var("data"))}
+    marks = {**_marks(net), **output} if isinstance(net, ResidualAttentionNet) else output
+    return {name: mark.infer_shape(data=input_shape)[1][0] for name, mark in marks.items()}
+
+
+def _marks(net: ResidualAttentionNet) -> dict[str, Any]:
     x = net.features.stem(sym.var("data"))
     marks = {"stem": x}
     for index, stage in enumerate(net.features.stages):
         x = marks[f"stage {index + 1}"] = stage(x)
     marks["pool"] = net.features.pool(x)
-    marks["output"] = net(sym.var("data"))
-    return {name: mark.infer_shape(data=input_shape)[1][0] for name, mark in marks.items()}
+    return marks
 
 
 def summary(
-    net_or_name: str | ResidualAttentionNet,
+    what: str | Spec | Baseline | ResidualAttentionNet,
     input_size: tuple[int, int] | None = None,
     verbose: bool = True,
 ) -> ModelSummary:
     """Prints and returns what a network costs. Nothing is computed, so it need not be initialised.
 
     Args:
-        net_or_name: a network, or the name of one.
+        what: a network of ours, its Spec, or the name of one, GluonCV's too.
         input_size: height and width in pixels; the Spec's own size if None.
         verbose: print it.
 
     Raises:
         ValueError: an unknown name, or a size that the network does not take.
     """
-    net = get_model(net_or_name) if isinstance(net_or_name, str) else net_or_name
-    shape = (1, net.spec.in_channels) + tuple(input_size or net.spec.input_size)
-    with net.traced_for(shape):
+    if isinstance(what, ResidualAttentionNet):
+        net, spec = what, what.spec
+    else:
+        spec = find_spec(what) if isinstance(what, str) else what
+        net = build(spec)
+    shape = (1, spec.in_channels) + tuple(input_size or spec.input_size)
+    with ExitStack() as stack:
+        if isinstance(net, ResidualAttentionNet):
+            stack.enter_context(net.traced_for(shape))
         conv_macs, macs = count_macs(net, shape)
         stages = _stage_shapes(net, shape)
-    trained = (p for p in net.collect_params().values() if p.grad_req != "null")
+    # A frozen weight is a parameter all the same; a running statistic never is.
+    numbers = (p for p in net.collect_params().values() if p._differentiable)
     result = ModelSummary(
-        net.spec.name, shape, sum(prod(p.shape) for p in trained), conv_macs, macs, stages
+        spec.name, shape, sum(prod(p.shape) for p in numbers), conv_macs, macs, stages
     )
     if verbose:
         print(result)

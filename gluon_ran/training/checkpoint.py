@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gluon_ran import _runtime  # noqa: F401
+from gluon_ran.models import weights
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, Trainer
@@ -87,8 +88,8 @@ def save_checkpoint(
     # Without it, stale BatchNorm statistics are written under static_alloc.
     mx.nd.waitall()
     stem = f"epoch-{epochs:04d}" + (f"-step-{steps:06d}" if steps else "")
-    weights, states = folder / f"{stem}.params", folder / f"{stem}.states"
-    with atomic_path(weights) as temporary:
+    params, states = folder / f"{stem}.params", folder / f"{stem}.states"
+    with atomic_path(params) as temporary:
         net.save_parameters(str(temporary))
     with atomic_path(states) as temporary:
         mx.nd.save(str(temporary), optimizer_arrays(net, trainer))
@@ -96,9 +97,9 @@ def save_checkpoint(
         "epochs": epochs,
         "steps": steps,
         "keep": bool(save_period and not steps and epochs % save_period == 0),
-        "weights": weights.name,
+        "weights": params.name,
         "states": states.name,
-        "sha256": {path.name: _sha256(path) for path in (weights, states)},
+        "sha256": {path.name: _sha256(path) for path in (params, states)},
         "progress": progress,
     }
     if best:
@@ -172,16 +173,10 @@ def load_weights(net: HybridBlock, path: Path, contexts: list[mx.Context]) -> No
     Raises:
         CheckpointError: the file is missing, unreadable, or of another network.
     """
-    if not path.is_file():
-        raise CheckpointError(f"there are no weights at {path}: check the path")
     try:
-        net.load_parameters(str(path), ctx=contexts)
-    except Exception as error:  # MXNet raises AssertionError, MXNetError, UnicodeDecodeError ...
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(
-            f"{path} does not hold the weights of this network ({reason}): name the model and "
-            "number of classes that it was saved from"
-        ) from None
+        weights.load_weights(net, path, contexts)
+    except weights.WeightsError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def load_optimizer_arrays(net: HybridBlock, trainer: Trainer, path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gluon_ran.data import Normalization
-from gluon_ran.models import Spec
+from gluon_ran.models import Baseline, Spec, spec_from_json
 from gluon_ran.training.checkpoint import read_manifest, write_text
 from gluon_ran.training.recipe import Recipe
 
@@ -28,13 +28,15 @@ class RunDirectory:
 
     Attributes:
         path: the directory.
-        spec: what the network is.
+        spec: what the network is, ours or one of GluonCV's.
         recipe: how it is trained.
         data: "dataset", "data_dir", "class_names" and "normalization" of what it is trained on,
             and whatever else must be the same for the run to go on.
     """
 
-    def __init__(self, path: Path, spec: Spec, recipe: Recipe, data: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, spec: Spec | Baseline, recipe: Recipe, data: dict[str, Any]
+    ) -> None:
         self.path, self.spec, self.recipe, self.data = path, spec, recipe, data
 
     @classmethod
@@ -52,14 +54,14 @@ class RunDirectory:
             )
         return cls(
             path,
-            _read(path / "spec.json", Spec.from_json),
+            _read(path / "spec.json", spec_from_json),
             _read(path / "recipe.json", Recipe.from_json),
             _read(path / "data.json", _data_from_json),
         )
 
     @classmethod
     def start(
-        cls, path: str | Path, spec: Spec, recipe: Recipe, data: dict[str, Any]
+        cls, path: str | Path, spec: Spec | Baseline, recipe: Recipe, data: dict[str, Any]
     ) -> RunDirectory:
         """Makes the directory, or takes up the same run that is there already.
 

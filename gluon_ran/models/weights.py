@@ -1,0 +1,102 @@
+"""Weights of a network from a file of Gluon parameters, whole or under a new classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gluon_ran import _runtime  # noqa: F401
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock, Parameter
+
+_HEAD = "output."
+
+
+class WeightsError(ValueError):
+    """Weights that can't be used: says which file, what is wrong and what to do."""
+
+
+def load_weights(
+    net: HybridBlock,
+    path: str | Path,
+    contexts: Sequence[mx.Context] = (),
+    new_head: bool = False,
+) -> list[str]:
+    """Loads a file that `save_parameters` wrote.
+
+    Args:
+        net: the network; what the file does not hold is initialised if it is not yet.
+        path: the file.
+        contexts: devices; where the network is already, or the CPU, if none is given.
+        new_head: leave the classifier (`output`) as initialised where the file has none that
+            fits, for another number of classes; the rest must fit all the same.
+
+    Returns:
+        Names of the parameters that were left as initialised.
+
+    Raises:
+        WeightsError: the file is missing, unreadable or of another network.
+    """
+    path, parameters = Path(path), net._collect_params_with_prefix()
+    arrays = _read(path)
+    left = [name for name, p in parameters.items() if not _fits(arrays.get(name), p)]
+    unknown = [name for name in arrays if name not in parameters]
+    if new_head:
+        unknown = [name for name in unknown if not name.startswith(_HEAD)]
+    wrong = [name for name in left if not (new_head and name.startswith(_HEAD))]
+    if wrong or unknown:
+        difference = _difference(arrays, parameters, wrong, unknown)
+        raise WeightsError(
+            f"{path} does not hold the weights of this network: {difference}; "
+            "name the model and number of classes that it was saved from"
+        )
+    _initialize(net, contexts)
+    for name, parameter in parameters.items():
+        if name not in left:
+            parameter.set_data(arrays[name].astype(parameter.dtype))
+    return left
+
+
+def _read(path: Path) -> dict[str, mx.nd.NDArray]:
+    if not path.is_file():
+        raise WeightsError(f"there are no weights at {path}: check the path")
+    try:
+        arrays = mx.nd.load(str(path))
+    except Exception as error:  # MXNet raises MXNetError, UnicodeDecodeError ...
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"{path} can't be read as MXNet parameters ({reason}): copy or make it again"
+        ) from None
+    if not isinstance(arrays, dict) or not arrays:
+        raise WeightsError(f"{path} holds no named arrays: give what `save_parameters` wrote")
+    return arrays
+
+
+def _fits(array: mx.nd.NDArray | None, parameter: Parameter) -> bool:
+    return array is not None and array.shape == parameter.shape
+
+
+def _difference(
+    arrays: dict[str, mx.nd.NDArray],
+    parameters: dict[str, Parameter],
+    wrong: list[str],
+    unknown: list[str],
+) -> str:
+    for name in wrong:
+        if name in arrays:
+            return f"{name} is {arrays[name].shape} there and {parameters[name].shape} here"
+    parts = []
+    if wrong:
+        parts.append(f"it lacks {len(wrong)} of {len(parameters)} arrays, {wrong[0]} first")
+    if unknown:
+        parts.append(f"it has {len(unknown)} others, {unknown[0]} first")
+    return " and ".join(parts)
+
+
+def _initialize(net: HybridBlock, contexts: Sequence[mx.Context]) -> None:
+    parameters = net.collect_params()
+    if any(p._data is None for p in parameters.values()):
+        net.initialize(ctx=list(contexts) or [mx.cpu()])
+    elif contexts:
+        parameters.reset_ctx(list(contexts))
