@@ -5,7 +5,15 @@ import sys
 import numpy as np
 import pytest
 
-from gluon_ran.data import DATASETS, DataError, Dataset, load_dataset
+from gluon_ran.data import (
+    DATASETS,
+    DataError,
+    Dataset,
+    class_counts,
+    describe_classes,
+    describe_imbalance,
+    load_dataset,
+)
 
 IMAGES = np.zeros((3, 4, 5, 3), np.uint8)
 LABELS = np.array([0, 1, 1], np.int32)
@@ -38,7 +46,50 @@ def test_dataset_refuses_what_does_not_fit(images, labels, message):
 def test_unknown_name_lists_the_choices():
     with pytest.raises(DataError, match="cifar10, cifar100, digits"):
         load_dataset("mnist")
-    assert DATASETS == ("cifar10", "cifar100", "digits")
+    assert DATASETS == ("cifar10", "cifar100", "digits", "folder", "records")
+
+
+def with_counts(*counts):
+    labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    images = np.zeros((len(labels), 2, 2, 3), np.uint8)
+    return Dataset(images, labels, tuple(f"c{n}" for n in range(len(counts))))
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ((4, 4, 4), "12 pictures of 3 classes, 4 of each"),
+        ((4, 0, 2), "6 pictures of 3 classes: c0 4, c1 0, c2 2"),
+        (
+            (*range(5, 15), 2),
+            "97 pictures of 11 classes: least 2 (c10), median 9, most 14 (c9)",
+        ),
+        ((3, *[2] * 6, *[1] * 5), "20 pictures of 12 classes: least 1 (c7), median 2, most 3 (c0)"),
+    ],
+)
+def test_classes_are_described_in_one_line(counts, text):
+    dataset = with_counts(*counts)
+    assert class_counts(dataset).tolist() == list(counts)
+    assert describe_classes(dataset) == text
+
+
+def test_imbalance_above_ten_to_one_is_told():
+    assert describe_imbalance(with_counts(10, 1)) is None
+    assert "11 pictures of c1 against 1 of c0" in describe_imbalance(with_counts(1, 11))
+    assert "1 pictures of c0 against 0 of c1" in describe_imbalance(with_counts(1, 0))
+
+
+@pytest.mark.parametrize("settings", [{"size": 64}, {"fit": "pad"}, {"broken": "skip"}])
+def test_settings_of_other_data_sets_are_refused(settings):
+    with pytest.raises(DataError, match="'digits' are 32x32 and taken as they are"):
+        load_dataset("digits", **settings)
+
+
+@pytest.mark.parametrize("name", ["folder", "records"])
+def test_pictures_of_your_own_need_a_folder_and_a_size(name, tmp_path):
+    for settings in ({}, {"data_dir": tmp_path}, {"size": 8}):
+        with pytest.raises(DataError, match="give their folder and a size"):
+            load_dataset(name, **settings)
 
 
 def test_digits_split_is_fixed_and_stratified():

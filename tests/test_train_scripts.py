@@ -1,60 +1,49 @@
 """The command lines, as a user runs them, on digits at a size that trains in seconds."""
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from scripts import ROOT, script
 from small import SPEC
 
 from gluon_ran.data import Dataset
 from gluon_ran.data import load_dataset as load_whole
 from gluon_ran.models.spec import SPECS
 
-ROOT = Path(__file__).resolve().parents[1]
 TINY = replace(SPEC, name="tiny", classes=10)
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "train" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True)
 def small_digits(tmp_path, monkeypatch):
     """A tiny network and 60 digits, in a working directory of their own."""
 
-    def load(name, data_dir=None):
-        train, test = load_whole(name, data_dir)
+    def load(name, data_dir=None, **settings):
+        train, test = load_whole(name, data_dir, **settings)
         return [Dataset(d.images[:60], d.labels[:60], d.class_names) for d in (train, test)]
 
     monkeypatch.setitem(SPECS, "tiny", TINY)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT / "train"))
-    for name in ("cifar10_train", "evaluate"):
-        monkeypatch.setitem(sys.modules, name, script(name))
-        monkeypatch.setattr(sys.modules[name], "load_dataset", load)
+    for name in ("make_run", "evaluate"):
+        monkeypatch.setattr(script(name), "load_dataset", load)
 
 
 def train(*flags):
-    return sys.modules["cifar10_train"].main(
+    return script("cifar10_train").main(
         ["--dataset", "digits", "--model", "tiny", "--epochs", "2", "--warmup-epochs", "0", *flags]
     )
 
 
 def evaluate(*flags):
-    return sys.modules["evaluate"].main(list(flags))
+    return script("evaluate").main(list(flags))
 
 
 def recipe_of(*flags):
-    module = sys.modules["cifar10_train"]
-    return module.recipe_from(module.make_parser().parse_args(list(flags)))
+    parser = script("cifar10_train").make_parser()
+    return script("flags").recipe_from(parser.parse_args(list(flags)))
 
 
 def test_the_flags_of_the_earlier_scripts_mean_what_users_remember():
@@ -78,12 +67,13 @@ def test_recipes_fill_what_the_flags_leave_out():
     assert not recipe_of("--recipe", "tricks", "--mix-up", "0").mixup
 
 
-def test_help_shows_every_default_and_every_recipe(capsys):
+@pytest.mark.parametrize("name", ["cifar10_train", "cifar100_train", "folder_train"])
+def test_help_shows_every_default_and_every_recipe(name, capsys):
     with pytest.raises(SystemExit) as stop:
-        train("--help")
+        script(name).main(["--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert stop.value.code == 0
-    parser = sys.modules["cifar10_train"].make_parser()
+    parser = script(name).make_parser()
     for action in parser._actions:
         if action.help and action.dest not in ("help", "resume"):
             assert "default" in action.help or action.const == "float16", action.option_strings
@@ -98,7 +88,7 @@ def test_a_run_is_trained_gone_on_with_and_evaluated(tmp_path, capsys):
     before = (run / "checkpoints" / "last.json").read_text()
     assert train() == 0
     assert train("--resume") == 0
-    assert sys.modules["cifar10_train"].main(["--resume", str(run)]) == 0
+    assert script("cifar10_train").main(["--resume", str(run)]) == 0
     assert (run / "checkpoints" / "last.json").read_text() == before
     capsys.readouterr()
     assert evaluate(str(run), "--checkpoint", "last", "--flip") == 0
@@ -147,7 +137,7 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_1(flags, message, capsys)
 
 def test_a_folder_without_data_is_an_error_and_makes_no_run(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    assert sys.modules["cifar10_train"].main(["--data-dir", "empty"]) == 1
+    assert script("cifar10_train").main(["--data-dir", "empty"]) == 1
     assert "empty" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
@@ -164,7 +154,7 @@ def test_a_first_attempt_that_failed_is_not_in_the_way(tmp_path, capsys):
 
 def test_resume_goes_on_by_the_runs_own_settings_alone(capsys):
     assert train("--save-dir", "run") == 0
-    module = sys.modules["cifar10_train"]
+    module = script("cifar10_train")
     assert module.main(["--resume", "run", "--epochs", "2", "--lr", "0.1"]) == 0
     for flags, named in (
         (["--epochs", "20"], "--epochs"),
@@ -184,7 +174,7 @@ def test_a_run_on_other_labels_or_devices_is_refused(tmp_path, capsys):
         path.write_text(json.dumps({**data, key: value}))
         assert train("--save-dir", "run") == 1
         assert f"{key} {value} there" in capsys.readouterr().err
-        assert sys.modules["cifar10_train"].main(["--resume", "run"]) == 1
+        assert script("cifar10_train").main(["--resume", "run"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -208,7 +198,7 @@ def test_the_run_of_another_recipe_is_refused(capsys):
 
 def test_the_shared_cifar10_trains_a_step(shared_data, tmp_path):
     """On the real CIFAR-10 records where they lie beside the checkout."""
-    code = sys.modules["cifar10_train"].main(
+    code = script("cifar10_train").main(
         ["--data-dir", str(shared_data / "cifar10"), "--model", "tiny", "--epochs", "1",
          "--save-dir", "run"]
     )  # fmt: skip

@@ -10,11 +10,16 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Tuple, Union
+
+from cli import evaluation_batch
+from flags import add_picture_flags, add_spec_flags, picture_settings, spec_changes
+from make_run import check_size
 
 import gluon_ran
 from gluon_ran import training
-from gluon_ran.data import DATASETS, Batches, Normalization, load_dataset
-from gluon_ran.models.spec import SPECS, change
+from gluon_ran.data import DATASETS, Batches, Dataset, Normalization, load_dataset
+from gluon_ran.models import Baseline, Spec, build, find_spec
 from gluon_ran.training import Evaluation, RunDirectory
 from gluon_ran.training.checkpoint import checked_file, read_manifest, write_text
 from gluon_ran.visualize import plot_confusion
@@ -29,7 +34,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("target", metavar="RUN_OR_WEIGHTS", type=Path, help="run directory, or a .params file")
     add("--checkpoint", choices=("best", "last"), default="best",
         help="which checkpoint of a run directory (default: best)")  # fmt: skip
-    add("--model", metavar="NAME", choices=list(SPECS),
+    add("--model", metavar="NAME",
+        choices=[*gluon_ran.list_models(), *gluon_ran.list_baselines()],
         help="the network of a weights file, as cifar_attention92")  # fmt: skip
     add("--dataset", choices=DATASETS, help="default: the run's; cifar10 for a weights file")
     add("--data-dir", metavar="DIR", help="folder of the data (default: the run's, or a download)")
@@ -38,9 +44,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--normalization", choices=("channel", "per_pixel"), default="channel",
         help="what a weights file was trained with, statistics from --dataset's training set "
         "(default: channel; a run directory knows its own)")  # fmt: skip
-    add("-b", "--batch-size", type=int, default=250, help="pictures a batch (default: 250)")
+    add("-b", "--batch-size", type=int,
+        help="pictures a batch (default: 250 of 32x32, fewer of larger ones)")  # fmt: skip
     add("--num-gpus", type=int, help="GPUs to use (default: 1 where MXNet sees one, else 0)")
     add("--out", metavar="DIR", type=Path, help="where the results go")
+    add_picture_flags(parser.add_argument_group("pictures of your own"), "the run's or model's")
+    add_spec_flags(parser.add_argument_group("how the network of a weights file was changed"))
     return parser
 
 
@@ -53,32 +62,15 @@ def evaluate(args: argparse.Namespace) -> tuple[Evaluation, dict]:
     """
     if not args.target.exists():
         raise ValueError(f"there is no {args.target}: give a run directory or a .params file")
-    if args.target.is_dir():
-        if args.model is not None:
-            raise ValueError("a run directory knows its network: leave out --model")
-        run = RunDirectory.open(args.target)
-        spec, normalization, weights = run.spec, run.normalization, _weights(run, args.checkpoint)
-        name = args.dataset or run.data["dataset"]
-        same = name == run.data["dataset"]
-        train, test = load_dataset(name, args.data_dir or (run.data["data_dir"] if same else None))
-    else:
-        if args.model is None:
-            raise ValueError(f"{args.target} is a file: name its network with --model")
-        name, weights = args.dataset or "cifar10", args.target
-        train, test = load_dataset(name, args.data_dir)
-        spec = change(SPECS[args.model], classes=train.num_classes)
-        normalization = getattr(Normalization, args.normalization)(train)
+    find = _of_run if args.target.is_dir() else _of_weights
+    spec, normalization, weights, name, train, test = find(args)
     dataset = train if args.split == "train" else test
-    if spec.classes != dataset.num_classes:
-        raise ValueError(
-            f"{args.target} was trained for {spec.classes} classes and {name} has "
-            f"{dataset.num_classes}: evaluate it on its own data set"
-        )
     contexts = training.make_contexts(args.num_gpus)
-    net = gluon_ran.ResidualAttentionNet(spec)
+    net = build(spec)
     training.load_weights(net, weights, contexts)
     net.hybridize(static_alloc=True)
-    batches = Batches(dataset, args.batch_size, normalization)
+    size = evaluation_batch(dataset) if args.batch_size is None else args.batch_size
+    batches = Batches(dataset, size, normalization)
     result = training.evaluate(net, batches, contexts, flip=args.flip)
     about = {
         "model": spec.name,
@@ -89,6 +81,53 @@ def evaluate(args: argparse.Namespace) -> tuple[Evaluation, dict]:
         "class_names": list(dataset.class_names),
     }
     return result, about
+
+
+_Found = Tuple[Union[Spec, Baseline], Normalization, Path, str, Dataset, Dataset]
+
+
+def _of_run(args: argparse.Namespace) -> _Found:
+    if args.model is not None or spec_changes(args):
+        named = ["model"] * (args.model is not None) + list(spec_changes(args))
+        raise ValueError(
+            "a run directory knows its network: leave out " + ", ".join(f"--{n}" for n in named)
+        )
+    run = RunDirectory.open(args.target)
+    name = args.dataset or run.data["dataset"]
+    same = name == run.data["dataset"]
+    settings = picture_settings(args, name, run.spec, run.data if same else {})
+    check_size(run.spec, settings)
+    data_dir = args.data_dir or (run.data["data_dir"] if same else None)
+    train, test = load_dataset(name, data_dir, **settings)
+    _refuse_other_classes(run, train, name)
+    return run.spec, run.normalization, _weights(run, args.checkpoint), name, train, test
+
+
+def _refuse_other_classes(run: RunDirectory, dataset: Dataset, name: str) -> None:
+    trained = run.data["class_names"]
+    if len(trained) != dataset.num_classes:
+        raise ValueError(
+            f"{run.path} was trained for {len(trained)} classes and {name} has "
+            f"{dataset.num_classes}: evaluate it on its own data set"
+        )
+    for number, names in enumerate(zip(trained, dataset.class_names)):
+        if len(set(names)) == 2:
+            raise ValueError(
+                f"class {number} is {names[0]} in {run.path} and {names[1]} in {name}: evaluate "
+                "it on data with the classes that it was trained on"
+            )
+
+
+def _of_weights(args: argparse.Namespace) -> _Found:
+    if args.model is None:
+        raise ValueError(f"{args.target} is a file: name its network with --model")
+    name, changes = args.dataset or "cifar10", spec_changes(args)
+    spec = find_spec(args.model, **changes)
+    settings = picture_settings(args, name, spec, {})
+    check_size(spec, settings)
+    train, test = load_dataset(name, args.data_dir, **settings)
+    spec = find_spec(args.model, train.num_classes, **changes)
+    return spec, getattr(Normalization, args.normalization)(train), args.target, name, train, test
 
 
 def _weights(run: RunDirectory, which: str) -> Path:

@@ -1,4 +1,4 @@
-"""The flags that set a Recipe's fields, for every training script."""
+"""The flags that several scripts share: those of a Recipe, of a Spec, and of one's own pictures."""
 
 from __future__ import annotations
 
@@ -7,10 +7,51 @@ from dataclasses import fields
 from typing import Any
 
 from gluon_ran import training
+from gluon_ran.data import OWN
+from gluon_ran.data.loading import BROKEN
+from gluon_ran.data.pictures import FITS
+from gluon_ran.models import Baseline, Spec
+from gluon_ran.models.spec import ATTENTIONS, LEARNINGS, MASKS, UNITS
 from gluon_ran.training import RECIPES, Recipe
 from gluon_ran.training import recipe as recipes
 
 DEFAULT_RECIPE = RECIPES["gluon"]
+SPEC_FLAGS = ("unit", "attention", "learning", "mask", "dropout")
+PICTURE_FLAGS = ("size", "fit", "broken")
+
+
+def add_spec_flags(group: argparse._ArgumentGroup) -> None:
+    """Adds a flag for each field of a Spec that a person compares."""
+    for name, choices, text in (
+        ("unit", UNITS, "residual unit"),
+        ("attention", ATTENTIONS, "what the soft mask is normalised over"),
+        ("learning", LEARNINGS, "a module gives (1 + mask) trunk, or naively mask trunk"),
+        ("mask", MASKS, "whether the mask branch goes down and up again, or stays"),
+    ):
+        group.add_argument(
+            f"--{name}", choices=choices, help=f"{text} (default: that of the model)"
+        )
+    group.add_argument(
+        "--dropout", type=float, metavar="P",
+        help="share of the embedding dropped before the classifier (default: that of the model)",
+    )  # fmt: skip
+
+
+def add_picture_flags(group: argparse._ArgumentGroup, size: str) -> None:
+    """Adds the flags of pictures of one's own; `size` says what --size is by default."""
+    group.add_argument(
+        "--size", type=_size, metavar="N",
+        help=f"side that pictures of your own are brought to, or HxW (default: {size})",
+    )  # fmt: skip
+    group.add_argument(
+        "--fit", choices=FITS,
+        help="how they come to it: crop cuts what is too long, squash changes the shape, pad adds "
+        "grey borders (default: crop)",
+    )  # fmt: skip
+    group.add_argument(
+        "--broken", choices=BROKEN,
+        help="skip leaves out pictures that can't be decoded and names them (default: refuse)",
+    )  # fmt: skip
 
 
 def add_recipe_flags(group: argparse._ArgumentGroup) -> None:
@@ -63,6 +104,13 @@ def _epoch_list(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(",") if part.strip())
 
 
+def _size(text: str) -> tuple[int, int]:
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdigit() and int(side) for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a side in pixels nor HxW")
+    return int(sides[0]), int(sides[-1])
+
+
 def _zero_or_one(text: str) -> bool:
     if text not in ("0", "1"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor 1")
@@ -102,3 +150,22 @@ def given(args: argparse.Namespace, cls: type) -> dict[str, Any]:
     """The flags that were given and are fields of a dataclass."""
     names = (field.name for field in fields(cls))
     return {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+
+
+def spec_changes(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a Spec that the flags set."""
+    names = (*SPEC_FLAGS, "zero_init")
+    return {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+
+
+def picture_settings(
+    args: argparse.Namespace, dataset: str, spec: Spec | Baseline, old: dict[str, Any]
+) -> dict[str, Any]:
+    """Size, fit and broken for `load_dataset`: by flag, else of the run `old`, else by default."""
+    settings = {name: getattr(args, name) or old.get(name) for name in PICTURE_FLAGS}
+    if dataset in OWN:
+        defaults = {"size": spec.input_size, "fit": FITS[0], "broken": BROKEN[0]}
+        settings = {name: settings[name] or defaults[name] for name in PICTURE_FLAGS}
+    if settings["size"] is not None:
+        settings["size"] = tuple(settings["size"])  # JSON has lists only
+    return settings

@@ -2,9 +2,17 @@
 
 from gluon_ran.data.augment import Augmentation, augment
 from gluon_ran.data.batches import Batches, Prefetcher, prefetch
-from gluon_ran.data.catalog import DATASETS, load_dataset
-from gluon_ran.data.dataset import DataError, Dataset
+from gluon_ran.data.catalog import DATASETS, OWN, kind_of, load_dataset
+from gluon_ran.data.dataset import (
+    DataError,
+    Dataset,
+    class_counts,
+    describe_classes,
+    describe_imbalance,
+)
+from gluon_ran.data.folder import load_folder
 from gluon_ran.data.normalization import Normalization
+from gluon_ran.data.record_pairs import load_record_pair
 from gluon_ran.data.records import load_records
 
 __all__ = [
@@ -14,9 +22,16 @@ __all__ = [
     "DataError",
     "Dataset",
     "Normalization",
+    "OWN",
     "Prefetcher",
     "augment",
+    "class_counts",
+    "describe_classes",
+    "describe_imbalance",
+    "kind_of",
     "load_dataset",
+    "load_folder",
+    "load_record_pair",
     "load_records",
     "prefetch",
 ]

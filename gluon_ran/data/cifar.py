@@ -18,6 +18,7 @@ import numpy as np
 from gluon_ran.data.class_names import CIFAR10_NAMES, CIFAR100_NAMES
 from gluon_ran.data.dataset import DataError, Dataset, check_labels
 from gluon_ran.data.download import cache_folder, download, locked, md5_of
+from gluon_ran.data.record_pairs import find_pair
 from gluon_ran.data.records import load_records
 
 _log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def load_cifar(name: str, data_dir: str | os.PathLike | None = None) -> tuple[Da
         if (place / files.archive).is_file():
             return _from_archive(files, place / files.archive)
     for place in places:
-        pair = _record_pair(place, name)
+        pair = find_pair(place, f"{name}_") or find_pair(place, "")
         if pair is not None:
             return _from_records(files, *pair)
     raise DataError(_what_lacks(folder, places, name, files))
@@ -135,15 +136,6 @@ def _places(folder: Path, *likely: str) -> list[Path]:
             f"{error.filename} can't be read ({error.strerror}): check rights"
         ) from None
     return [folder, *sorted(below, key=lambda place: place.name not in likely)]
-
-
-def _record_pair(place: Path, name: str) -> tuple[Path, Path] | None:
-    for train, test in ((f"{name}_train", f"{name}_test"), (f"{name}_train", f"{name}_val")):
-        pair = place / f"{train}.rec", place / f"{test}.rec"
-        if all(path.is_file() for path in pair):
-            return pair
-    pair = place / "train.rec", place / "test.rec"
-    return pair if all(path.is_file() for path in pair) else None
 
 
 def _what_lacks(folder: Path, places: list[Path], name: str, files: CifarFiles) -> str:

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# A ratio of the most to the least frequent class above which a run warns.
+IMBALANCE = 10
+_LISTED = 10
+
 
 class DataError(ValueError):
     """Data that can't be used: says what is wrong, where it lies and what to do about it."""
@@ -70,3 +74,39 @@ def check_labels(labels: np.ndarray, num_classes: int, where: object) -> None:
             f"{where}: label {labels[wrong[0]]} of picture {wrong[0]} is outside 0 to "
             f"{num_classes - 1}; the file is damaged or belongs to another data set"
         )
+
+
+def class_counts(dataset: Dataset) -> np.ndarray:
+    """How many pictures each class has: integers, (num_classes,)."""
+    return np.bincount(dataset.labels, minlength=dataset.num_classes)
+
+
+def describe_classes(dataset: Dataset) -> str:
+    """How many pictures each class has, in one line.
+
+    All are listed where there are up to 10 classes; else the least, the median and the most.
+    """
+    counts, names = class_counts(dataset), dataset.class_names
+    total = f"{len(dataset)} pictures of {len(names)} classes"
+    if counts.min() == counts.max():
+        return f"{total}, {counts[0]} of each"
+    if len(names) <= _LISTED:
+        return f"{total}: " + ", ".join(f"{name} {n}" for name, n in zip(names, counts))
+    least, most = counts.argmin(), counts.argmax()
+    return (
+        f"{total}: least {counts[least]} ({names[least]}), median {np.median(counts):g}, "
+        f"most {counts[most]} ({names[most]})"
+    )
+
+
+def describe_imbalance(dataset: Dataset) -> str | None:
+    """A warning where the most frequent class has over 10 times the pictures of the least."""
+    counts, names = class_counts(dataset), dataset.class_names
+    least, most = counts.argmin(), counts.argmax()
+    if counts[most] <= IMBALANCE * counts[least]:
+        return None
+    return (
+        f"the classes are out of balance, {counts[most]} pictures of {names[most]} against "
+        f"{counts[least]} of {names[least]}: the accuracy says little about the rare ones, so "
+        "look at each class's, or add pictures of those"
+    )

@@ -6,25 +6,20 @@ damage; so the framing is read here, after dmlc-core's recordio.h and mxnet.reco
 
 from __future__ import annotations
 
-import io
-import re
 import struct
 from pathlib import Path
 
 import numpy as np
 
 from gluon_ran.data.dataset import DataError, Dataset, check_labels
+from gluon_ran.data.jpeg import JPEG_START, is_complete_jpeg
+from gluon_ran.data.pictures import decode, read_bytes
 
 _MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)
 _FRAME = struct.Struct("<II")
 _HEADER = struct.Struct("<IfQQ")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
-
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_START_OF_SCAN = 0xDA
-# In the coded data a 0xff is followed by 0x00 or a restart marker; anything else begins a segment.
-_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 
 
 def load_records(
@@ -40,21 +35,30 @@ def load_records(
     Raises:
         DataError: the file, its index, a record, a label or a picture is damaged or unfit.
     """
+    labels, encoded = read_labelled(rec)
+    check_labels(labels, len(class_names), rec)
+    images = np.empty((len(encoded), *size, 3), np.uint8)
+    for number, picture in enumerate(encoded):
+        images[number] = _decode(picture, size, f"{rec}, record {number}")
+    return Dataset(images, labels, class_names)
+
+
+def read_labelled(rec: Path) -> tuple[np.ndarray, list[bytes]]:
+    """Reads a RecordIO file, with its .idx where there is one, but decodes no picture.
+
+    Returns:
+        The int32 labels, (N,), whatever their range, and the N encoded pictures.
+
+    Raises:
+        DataError: the file, its index or a record is damaged, or a record has no single label.
+    """
     records, offsets = read_records(rec)
     idx = rec.with_suffix(".idx")
     if idx.exists():
         check_index(idx, offsets)
-    images = np.empty((len(records), *size, 3), np.uint8)
-    labels = np.empty(len(records), np.int32)
-    encoded = []
-    for number, record in enumerate(records):
-        where = f"{rec}, record {number}"
-        labels[number], picture = _split_record(record, where)
-        images[number] = _decode(picture, size, where)
-        encoded.append(picture)
-    check_labels(labels, len(class_names), rec)
-    _check_not_starved(images, encoded, rec)
-    return Dataset(images, labels, class_names)
+    pairs = [_split_record(record, f"{rec}, record {n}") for n, record in enumerate(records)]
+    labels, encoded = zip(*pairs)
+    return np.array(labels, np.int32), list(encoded)
 
 
 def read_records(rec: Path) -> tuple[list[bytes], np.ndarray]:
@@ -66,7 +70,7 @@ def read_records(rec: Path) -> tuple[list[bytes], np.ndarray]:
     Raises:
         DataError: the file can't be read, holds no record or is damaged.
     """
-    data = _read_bytes(rec)
+    data = read_bytes(rec)
     records: list[bytes] = []
     offsets: list[int] = []
     position = 0
@@ -82,7 +86,7 @@ def read_records(rec: Path) -> tuple[list[bytes], np.ndarray]:
 def check_index(idx: Path, offsets: np.ndarray) -> None:
     """Raises DataError where an .idx file does not name exactly the records at `offsets`."""
     try:
-        numbers = np.array(_read_bytes(idx).split(), dtype=np.int64)
+        numbers = np.array(read_bytes(idx).split(), dtype=np.int64)
     except (ValueError, OverflowError):
         raise DataError(f"{idx}: holds more than pairs of integers; make it again") from None
     listed = np.sort(numbers[1::2])
@@ -99,13 +103,6 @@ def check_index(idx: Path, offsets: np.ndarray) -> None:
             f"{idx} says that a record begins at byte {listed[wrong]}, the .rec file that it is "
             f"at {offsets[wrong]}: they are no pair; copy or make both again"
         )
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} can't be read ({error.strerror}): check path and rights") from None
 
 
 def _read_record(data: bytes, position: int, where: str) -> tuple[bytes, int]:
@@ -154,56 +151,13 @@ def _split_record(record: bytes, where: str) -> tuple[int, bytes]:
 
 
 def _decode(encoded: bytes, size: tuple[int, int], where: str) -> np.ndarray:
-    """Decodes a JPEG or PNG of the `size` (height, width) to uint8 (H, W, 3)."""
-    from PIL import Image
-
-    if encoded.startswith(_JPEG_START) and not _is_complete_jpeg(encoded):
+    """Decodes a JPEG or PNG of just the `size` (height, width) to uint8 (H, W, 3)."""
+    if encoded.startswith(JPEG_START) and not is_complete_jpeg(encoded):
         raise DataError(f"{where}: its JPEG is cut short or damaged; copy or make the file again")
-    try:
-        with Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG")) as picture:
-            if picture.size != size[::-1]:
-                raise DataError(
-                    f"{where}: its picture is {picture.size[1]}x{picture.size[0]} and must be "
-                    f"{size[0]}x{size[1]}; make the file from pictures of that size"
-                )
-            return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
-    except DataError:
-        raise
-    except Exception as error:  # Pillow answers damage with errors of many kinds
+    picture = decode(encoded, where, ("JPEG", "PNG"))
+    if picture.size != size[::-1]:
         raise DataError(
-            f"{where}: its picture can't be decoded ({error}); copy or make the file again"
-        ) from error
-
-
-def _is_complete_jpeg(encoded: bytes) -> bool:
-    """Whether the segments of a JPEG follow each other up to one end mark at its end."""
-    position = 2
-    while True:
-        head = encoded[position : position + 4]
-        if head[:2] == _JPEG_END:
-            return not encoded[position + 2 :].strip(b"\0")
-        if len(head) < 4 or head[0] != 0xFF:
-            return False
-        position += 2 + int.from_bytes(head[2:], "big")
-        if head[1] == _START_OF_SCAN:
-            marker = _JPEG_MARKER.search(encoded, position)
-            if marker is None:
-                return False
-            position = marker.end() - 2
-
-
-def _check_not_starved(images: np.ndarray, encoded: list[bytes], rec: Path) -> None:
-    """Raises DataError for a JPEG that has its end mark but lacks coded data before it.
-
-    The decoder fills what is missing with mid-grey. Where a last block is that grey, bytes put
-    before the end mark tell: the decoder uses them only if it lacked some.
-    """
-    suspects = np.flatnonzero((images[:, -8:, -8:] == 128).all(axis=(1, 2, 3)))
-    for number in suspects:
-        where = f"{rec}, record {number}"
-        head, mark, tail = encoded[number].rpartition(_JPEG_END)
-        if not encoded[number].startswith(_JPEG_START):
-            continue
-        padded = _decode(head + b"\x5a" * 512 + mark + tail, images.shape[1:3], where)
-        if not np.array_equal(padded, images[number]):
-            raise DataError(f"{where}: its JPEG lacks data; copy or make the file again")
+            f"{where}: its picture is {picture.height}x{picture.width} and must be "
+            f"{size[0]}x{size[1]}; make the file from pictures of that size"
+        )
+    return np.asarray(picture)

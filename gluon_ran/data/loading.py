@@ -1,0 +1,169 @@
+"""Decodes many pictures into one array, with the choice of what to do about broken ones."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+
+from gluon_ran.data.dataset import DataError, Dataset, class_counts
+from gluon_ran.data.pictures import decode, fit_picture
+
+BROKEN = ("refuse", "skip")
+_GIB = 2**30
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture that is still to be read.
+
+    Attributes:
+        where: the file, and the place in it, for messages.
+        label: its class.
+        read: gives the encoded picture, or raises DataError.
+    """
+
+    where: str
+    label: int
+    read: Callable[[], bytes]
+
+
+def load_splits(
+    train: Sequence[Source],
+    test: Sequence[Source],
+    class_names: tuple[str, ...],
+    size: tuple[int, int],
+    fit: str,
+    broken: str,
+    where: object,
+) -> tuple[Dataset, Dataset]:
+    """Decodes a training and a test split, in their order.
+
+    Args:
+        train: pictures to train on.
+        test: pictures for the test.
+        class_names: one name a class.
+        size: height and width to give.
+        fit: one of `pictures.FITS`.
+        broken: 'refuse' raises for broken pictures; 'skip' logs each and leaves it out.
+        where: the data set, for messages.
+
+    Raises:
+        DataError: they would not fit in memory, some are broken, or a class is left without any.
+    """
+    sources = [*train, *test]
+    check_memory(len(sources), size, where)
+    _log.info("reading %d pictures from %s", len(sources), where)
+    images, reasons = read_pictures(sources, size, fit)
+    if reasons and broken == "refuse":
+        raise DataError(
+            f"{len(reasons)} of {len(sources)} pictures are broken, the first one: "
+            f"{reasons[min(reasons)]}; or leave them all out with broken='skip' (--broken skip)"
+        )
+    kept = np.array([number not in reasons for number in range(len(sources))], bool)
+    labels = np.array([source.label for source in sources], np.int32)
+    images, labels = _without_broken(images, labels, kept, reasons)
+    border = int(kept[: len(train)].sum())
+    return _split(images, labels, border, class_names, where)
+
+
+def read_pictures(
+    sources: Sequence[Source], size: tuple[int, int], fit: str
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Decodes pictures in as many threads as there are cores.
+
+    Returns:
+        uint8 (N, *size, 3), and what is wrong with each broken one by its number.
+    """
+    images = np.empty((len(sources), *size, 3), np.uint8)
+
+    def read(number: int) -> str | None:
+        source = sources[number]
+        try:
+            # Twice the size, so that the exact reduction still averages.
+            picture = decode(source.read(), source.where, at_least=2 * max(size))
+            images[number] = fit_picture(picture, size, fit)
+        except DataError as error:
+            return str(error)
+        return None
+
+    with ThreadPool(_cores()) as pool:
+        results = pool.imap(read, range(len(sources)), chunksize=16)
+        return images, {n: reason for n, reason in enumerate(results) if reason is not None}
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _without_broken(
+    images: np.ndarray, labels: np.ndarray, kept: np.ndarray, reasons: dict[int, str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Leaves out what is broken, in place, and says so."""
+    if not reasons:
+        return images, labels
+    for reason in reasons.values():
+        _log.warning("left out: %s", reason)
+    _log.warning("left out %d broken pictures of %d", len(reasons), len(kept))
+    for new, old in enumerate(np.flatnonzero(kept)):  # a copy would need the memory twice
+        images[new] = images[old]
+    return images[: kept.sum()], labels[kept]
+
+
+def _split(
+    images: np.ndarray, labels: np.ndarray, border: int, names: tuple[str, ...], where: object
+) -> tuple[Dataset, Dataset]:
+    for part, count in (("training", border), ("test", len(labels) - border)):
+        if not count:
+            raise DataError(f"{where}: the {part} set is left without a picture: add some")
+    train = Dataset(images[:border], labels[:border], names)
+    test = Dataset(images[border:], labels[border:], names)
+    absent = _absent(train)
+    if absent:
+        raise DataError(
+            f"{where}: no picture is left to train on of {len(absent)} classes "
+            f"({_some(absent)}): add pictures or take the classes out"
+        )
+    absent = _absent(test)
+    if absent:
+        _log.warning("%s: the test set has no picture of %d classes (%s), so it says nothing "
+                     "about them", where, len(absent), _some(absent))  # fmt: skip
+    return train, test
+
+
+def _absent(dataset: Dataset) -> list[str]:
+    return [name for name, n in zip(dataset.class_names, class_counts(dataset)) if not n]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def check_memory(count: int, size: tuple[int, int], where: object) -> None:
+    """Raises DataError where so many pictures of a size don't fit in the memory that is free."""
+    needed = count * size[0] * size[1] * 3
+    free = _available_memory()
+    if free is not None and needed > free:
+        raise DataError(
+            f"{where}: {count} pictures of {size[0]}x{size[1]} need {needed / _GIB:.1f} GiB of "
+            f"memory and {free / _GIB:.1f} GiB is free: choose a smaller size (--size), or take "
+            "fewer pictures"
+        )
+
+
+def _available_memory() -> int | None:
+    """Bytes that programs can still take; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0]) * 1024 if found else None

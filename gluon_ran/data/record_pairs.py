@@ -1,0 +1,127 @@
+"""Finds a pair of RecordIO files with pictures of any size, and reads it as a data set."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from gluon_ran.data.dataset import DataError, Dataset, check_labels
+from gluon_ran.data.folder import TEST_NAMES
+from gluon_ran.data.loading import BROKEN, Source, load_splits
+from gluon_ran.data.pictures import FITS, check_choice, checked_size, read_bytes
+from gluon_ran.data.records import read_labelled
+
+_TRAIN = "train.rec"
+
+
+def load_record_pair(
+    path: str | os.PathLike,
+    size: int | tuple[int, int],
+    fit: str = "crop",
+    broken: str = "refuse",
+) -> tuple[Dataset, Dataset]:
+    """Loads NAME_train.rec and NAME_test.rec (or _val), or train.rec and test.rec (or val).
+
+    They are what MXNet's im2rec makes, with one label a picture. NAME_classes.txt or classes.txt
+    beside them names the classes, a line each in the order of the labels; without it the names
+    are the labels themselves.
+
+    Args:
+        path: the folder of the pair, or FOLDER/NAME where it holds several.
+        size: side in pixels, or height and width, that every picture is brought to.
+        fit: how: 'crop', 'squash' or 'pad', see `pictures.fit_picture`.
+        broken: 'refuse' raises for pictures that can't be decoded; 'skip' logs and leaves them
+            out. Damage to the files around the pictures is an error in either case.
+
+    Raises:
+        DataError: there is no such pair or more than one, or a file, label or picture is damaged.
+    """
+    size = checked_size(size)
+    check_choice("fit", fit, FITS)
+    check_choice("broken", broken, BROKEN)
+    pair = choose_pair(Path(path).expanduser())
+    splits = [(rec, *read_labelled(rec)) for rec in pair]
+    names = _class_names(pair[0], splits[0][1])
+    for rec, labels, _ in splits:
+        check_labels(labels, len(names), rec)
+    sources = (
+        [
+            Source(f"{rec}, record {number}", int(label), partial(_itself, picture))
+            for number, (label, picture) in enumerate(zip(labels, pictures))
+        ]
+        for rec, labels, pictures in splits
+    )
+    return load_splits(*sources, names, size, fit, broken, pair[0].parent)
+
+
+def _itself(picture: bytes) -> bytes:
+    return picture
+
+
+def find_pair(place: Path, prefix: str) -> tuple[Path, Path] | None:
+    """The files to train on and for the test whose names begin with `prefix`, if both are there."""
+    train = place / f"{prefix}{_TRAIN}"
+    for name in TEST_NAMES:
+        test = place / f"{prefix}{name}.rec"
+        if train.is_file() and test.is_file():
+            return train, test
+    return None
+
+
+def find_pairs(path: Path) -> list[tuple[Path, Path]]:
+    """All pairs in the folder `path`, sorted; or, with FOLDER/NAME, the one of that name."""
+    if not path.is_dir():
+        pair = find_pair(path.parent, f"{path.name}_")
+        return [pair] if pair else []
+    prefixes = sorted(file.name[: -len(_TRAIN)] for file in path.glob(f"*{_TRAIN}"))
+    pairs = (find_pair(path, prefix) for prefix in prefixes if prefix[-1:] in ("", "_"))
+    return [pair for pair in pairs if pair]
+
+
+def choose_pair(path: Path) -> tuple[Path, Path]:
+    """The one pair that `path` means.
+
+    Raises:
+        DataError: there is none, or more than one.
+    """
+    pairs = find_pairs(path)
+    if not pairs:
+        raise DataError(
+            f"{path} holds no pair of RecordIO files: put there NAME_train.rec and NAME_test.rec "
+            "(or NAME_val.rec), or train.rec and test.rec, and give the folder or FOLDER/NAME"
+        )
+    if len(pairs) > 1:
+        found = ", ".join(train.name for train, _ in pairs)
+        raise DataError(f"{path} holds several pairs ({found}): name one, as in {path}/NAME")
+    return pairs[0]
+
+
+def _class_names(train: Path, labels: np.ndarray) -> tuple[str, ...]:
+    prefix = train.name[: -len(_TRAIN)]
+    for name in dict.fromkeys((f"{prefix}classes.txt", "classes.txt")):
+        if (train.parent / name).is_file():
+            return _read_names(train.parent / name)
+    highest = int(labels.max())
+    if highest >= len(labels):  # each class needs a picture, so this can't be
+        raise DataError(
+            f"{train}: label {highest} among {len(labels)} pictures: the file is damaged, or "
+            "classes.txt beside it must name all classes"
+        )
+    return tuple(map(str, range(highest + 1)))
+
+
+def _read_names(path: Path) -> tuple[str, ...]:
+    try:
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text ({error.reason}): save it as such") from None
+    names = tuple(line.strip() for line in lines if line.strip())
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{path} names {twice} twice: give each class a name of its own")
+    if not names:
+        raise DataError(f"{path} is empty: write one class a line, in the order of the labels")
+    return names

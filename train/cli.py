@@ -1,0 +1,290 @@
+"""The command line of every training script: they differ in their usual data set alone."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from logging.handlers import MemoryHandler
+from pathlib import Path
+
+from flags import add_picture_flags, add_recipe_flags, add_spec_flags, recipe_from, recipe_table
+from make_run import make_run
+
+import gluon_ran
+from gluon_ran import training
+from gluon_ran.data import (
+    DATASETS,
+    OWN,
+    Augmentation,
+    Batches,
+    Dataset,
+    Normalization,
+    describe_classes,
+    describe_imbalance,
+)
+from gluon_ran.models import build
+from gluon_ran.models.spec import DEPTHS
+from gluon_ran.training import Recipe, RunDirectory
+from gluon_ran.training.monitor import LOG
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock
+
+INTERRUPTED = 130
+_EVALUATED_PIXELS = 250 * 32 * 32
+
+
+def make_parser(description: str, dataset: str | None) -> argparse.ArgumentParser:
+    """The command line; what it leaves out comes from the recipe.
+
+    Args:
+        description: the script's.
+        dataset: the data set without --dataset; None: pictures of one's own, by what is there.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=recipe_table(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(usual_dataset=dataset)
+    group = parser.add_argument_group("what to train, and on what")
+    _add_data(group, dataset)
+    add_picture_flags(group, "the model's, 32 or 224")
+    _add_model(group)
+    add_spec_flags(group)
+    add_recipe_flags(parser.add_argument_group("recipe (defaults: those of the recipe 'gluon')"))
+    _add_run(parser.add_argument_group("run and machine"))
+    return parser
+
+
+def _add_data(group: argparse._ArgumentGroup, dataset: str | None) -> None:
+    own = dataset is None
+    group.add_argument(
+        "--dataset", choices=tuple(OWN) if own else DATASETS,
+        help="folder of class folders, or RecordIO records (default: what --data-dir holds)" if own
+        else "digits comes with scikit-learn and needs no download; folder and records are "
+        f"pictures of your own (default: {dataset})",
+    )  # fmt: skip
+    group.add_argument(
+        "--data-dir", metavar="DIR",
+        help="folder of class folders, or of NAME_train.rec and NAME_test.rec (no default: needed, "
+        "unless --resume names a run)" if own
+        else "folder of the official archive, of its files, or of NAME_train.rec and NAME_test.rec "
+        "(default: a download, kept under MXNet's data folder)",
+    )  # fmt: skip
+
+
+def _add_model(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--num-layers", type=int, choices=DEPTHS,
+        help="depth of the wide network cifar_attentionN (default: 56)",
+    )  # fmt: skip
+    group.add_argument(
+        "--model", metavar="NAME",
+        choices=[*gluon_ran.list_models(), *gluon_ran.list_baselines()],
+        help="any network of the zoo, as cifar_attention56_thin, or of GluonCV's, as "
+        "cifar_resnet56_v2 (default: that of --num-layers)",
+    )  # fmt: skip
+    group.add_argument(
+        "--weights", metavar="FILE", type=Path,
+        help="start from trained weights; the classifier is made anew where the number of classes "
+        "differs (default: from scratch)",
+    )  # fmt: skip
+    group.add_argument(
+        "--freeze", type=_count, metavar="N",
+        help="keep the stem and the first N stages of --weights as they are (default: train all)",
+    )  # fmt: skip
+    group.add_argument(
+        "--zero-init", action="store_true", default=None,
+        help="start each residual unit as the identity (default: off)",
+    )  # fmt: skip
+
+
+def _add_run(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--save-dir", metavar="DIR", type=Path,
+        help="run directory (default: runs/DATASET-MODEL, with the recipe's name and mixup)",
+    )  # fmt: skip
+    group.add_argument(
+        "--resume", metavar="RUN", nargs="?", const="", default=None,
+        help="with RUN: go on with that run, by its own settings; without: go on with the run of "
+        "the other flags, and refuse to start anew",
+    )  # fmt: skip
+    group.add_argument(
+        "--log-dir", metavar="DIR", type=Path,
+        help="where the TensorBoard events and train.log go (default: RUN/events and RUN)",
+    )  # fmt: skip
+    group.add_argument(
+        "--save-period", type=_count, default=10, metavar="EPOCHS",
+        help="keep the weights of every so many epochs, besides last and best; 0: none "
+        "(default: 10)",
+    )  # fmt: skip
+    group.add_argument(
+        "-j", "--workers", type=_count, default=4, metavar="N",
+        help="batches made ahead in the background; 0 makes them in turn (default: 4)",
+    )  # fmt: skip
+    group.add_argument(
+        "--num-gpus", type=int, metavar="N",
+        help="GPUs to use, 0 for the CPU (default: 1 where MXNet sees one, else 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--kvstore", choices=("local", "device", "nccl"), default="device",
+        help="what sums the gradients of several GPUs (default: device)",
+    )  # fmt: skip
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return int(text)
+
+
+def augmentation_of(recipe: Recipe) -> Augmentation:
+    """How a recipe varies the training pictures.
+
+    Raises:
+        DataError: a value that the augmentation does not take.
+    """
+    return Augmentation(
+        crop_padding=recipe.crop_padding,
+        crop_mode=recipe.crop_mode,
+        flip=recipe.flip,
+        cutout=recipe.cutout,
+        rotation=recipe.rotation,
+    )
+
+
+def train_batches(
+    dataset: Dataset, recipe: Recipe, normalization: Normalization, devices: int, epoch: int
+) -> Batches:
+    """The batches of a training epoch, `recipe.batch_size` pictures a device."""
+    return Batches(
+        dataset,
+        recipe.batch_size * devices,
+        normalization,
+        seed=recipe.seed,
+        epoch=epoch,
+        shuffle=True,
+        augmentation=augmentation_of(recipe),
+    )
+
+
+def evaluation_batch(dataset: Dataset) -> int:
+    """Pictures a batch of evaluation: 250 of 32x32, fewer of larger ones, at least 16."""
+    return min(max(_EVALUATED_PIXELS // dataset.images[0, ..., 0].size, 16), 250)
+
+
+def train(args: argparse.Namespace) -> int:
+    """Trains as the flags say; the exit code."""
+    contexts = training.make_contexts(args.num_gpus)
+    training.check_kvstore(args.kvstore)
+    if not args.resume:
+        training.check_dtype(recipe_from(args).dtype, contexts)
+        augmentation_of(recipe_from(args))
+    run, train_set, test_set = make_run(args, len(contexts))
+    _log_to_file((args.log_dir or run.path) / "train.log")
+    recipe, normalization = run.recipe, run.normalization
+    where = ", ".join(map(str, contexts))
+    LOG.info("%s on %s, %s, %s", run.spec.name, run.data["dataset"], recipe.dtype, where)
+    _log_classes(train_set, test_set)
+    LOG.info("run directory %s", run.path)
+    net = build(run.spec)
+    _start_from_weights(net, run, args.weights, contexts)
+    history = training.fit(
+        net,
+        recipe,
+        partial(train_batches, train_set, recipe, normalization, len(contexts)),
+        Batches(test_set, evaluation_batch(test_set), normalization),
+        classes=run.spec.classes,
+        run=run,
+        contexts=contexts,
+        kvstore=args.kvstore,
+        workers=args.workers,
+        save_period=args.save_period,
+        log_dir=args.log_dir,
+    )
+    return _report(run, history)
+
+
+def _log_classes(train_set: Dataset, test_set: Dataset) -> None:
+    LOG.info("training set: %s", describe_classes(train_set))
+    LOG.info("test set: %s", describe_classes(test_set))
+    warning = describe_imbalance(train_set)
+    if warning:
+        LOG.warning("%s", warning)
+
+
+def _start_from_weights(
+    net: HybridBlock, run: RunDirectory, file: Path | None, contexts: list[mx.Context]
+) -> None:
+    """Loads trained weights into a run that begins, and freezes what the run keeps frozen."""
+    if file is not None and not run.has_checkpoint():
+        mx.random.seed(run.recipe.seed)  # for the new classifier
+        new = gluon_ran.load_weights(net, file, contexts, new_head=True)
+        LOG.info("weights from %s%s", file, f"; made anew: {', '.join(new)}" if new else "")
+    if run.data.get("freeze") is not None:
+        net.freeze(run.data["freeze"])
+
+
+def _report(run: RunDirectory, history: training.History) -> int:
+    if history.best_top1 is not None:
+        last = run.metrics()[-1]
+        LOG.info("test accuracy %.2f %% after epoch %d; best %.2f %% after epoch %d",
+                 100 * last["val_top1"], last["epoch"] + 1,
+                 100 * history.best_top1, history.best_epoch + 1)  # fmt: skip
+    if history.completed:
+        LOG.info("done; everything is in %s", run.path)
+        return 0
+    LOG.info("the same command goes on from there")
+    return INTERRUPTED
+
+
+@contextmanager
+def _console() -> Iterator[None]:
+    """Shows the log "gluon_ran" on the console, and keeps it for the log file to come."""
+    console, early = logging.StreamHandler(), MemoryHandler(sys.maxsize, sys.maxsize)
+    console.setLevel(logging.INFO)
+    before, level, propagate = list(LOG.handlers), LOG.level, LOG.propagate
+    LOG.addHandler(console)
+    LOG.addHandler(early)
+    LOG.setLevel(logging.DEBUG)
+    LOG.propagate = False
+    try:
+        yield
+    finally:
+        for handler in set(LOG.handlers) - set(before):
+            LOG.removeHandler(handler)
+            handler.close()
+        LOG.setLevel(level)
+        LOG.propagate = propagate
+
+
+def _log_to_file(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.setLevel(logging.DEBUG)
+    for early in [each for each in LOG.handlers if isinstance(each, MemoryHandler)]:
+        early.setTarget(handler)
+        LOG.removeHandler(early)
+        early.close()
+    LOG.addHandler(handler)
+
+
+def main(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
+    """Runs the command line; the exit code."""
+    args = parser.parse_args(argv)
+    with _console():
+        try:
+            return train(args)
+        except KeyboardInterrupt:
+            LOG.info("interrupted; what was saved before is whole")
+            return INTERRUPTED
+        except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
+            LOG.debug("where the error came from", exc_info=True)
+            LOG.error("error: %s", error)
+            return 1

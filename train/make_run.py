@@ -1,0 +1,182 @@
+"""The run directory that the command line asks for, new or old, and its data."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flags import PICTURE_FLAGS, SPEC_FLAGS, given, picture_settings, recipe_from, spec_changes
+
+from gluon_ran import training
+from gluon_ran.data import OWN, Dataset, Normalization, kind_of, load_dataset
+from gluon_ran.models import Baseline, Spec, find_spec
+from gluon_ran.models.network import check_input_shape
+from gluon_ran.training import Recipe, RunDirectory
+
+_NATIVE = (32, 32)
+_SEPARATOR = " sha256 "
+
+
+def make_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, Dataset, Dataset]:
+    """The run directory that the flags ask for, new or old, and its data.
+
+    Raises:
+        RunError: the directory holds another run, or none to go on with.
+        ValueError, DataError: a flag or the data makes no sense.
+    """
+    if args.resume:
+        return _old_run(args, devices)
+    dataset, recipe = _dataset(args), recipe_from(args)
+    spec = _spec(args)
+    settings = picture_settings(args, dataset, spec, {})
+    check_size(spec, settings)
+    path = args.save_dir or _default_path(args, dataset, spec, recipe, settings)
+    start = {"weights": _weights_record(args.weights, path), "freeze": _freeze(args, spec)}
+    train, test = load_dataset(dataset, args.data_dir, **settings)
+    spec = _spec(args, train.num_classes)
+    data = _data(dataset, args.data_dir, train, test, recipe, devices, {**settings, **start})
+    if args.resume is not None:
+        _need_checkpoint(RunDirectory(path, spec, recipe, data))
+    return RunDirectory.start(path, spec, recipe, data), train, test
+
+
+def _old_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, Dataset, Dataset]:
+    run = RunDirectory.open(args.resume)
+    _need_checkpoint(run)
+    _refuse_other_flags(args, run)
+    dataset, data_dir = run.data["dataset"], args.data_dir or run.data["data_dir"]
+    settings = picture_settings(args, dataset, run.spec, run.data)
+    start = {name: run.data.get(name) for name in ("weights", "freeze")}
+    train, test = load_dataset(dataset, data_dir, **settings)
+    data = _data(dataset, data_dir, train, test, run.recipe, devices, {**settings, **start})
+    RunDirectory(run.path, run.spec, run.recipe, data).refuse_difference(run)
+    return run, train, test
+
+
+def _refuse_other_flags(args: argparse.Namespace, run: RunDirectory) -> None:
+    model = args.model or (args.num_layers and f"cifar_attention{args.num_layers}")
+    names = (*SPEC_FLAGS, *PICTURE_FLAGS, "dataset", "freeze")
+    asked = {**given(args, Recipe), **{name: getattr(args, name) for name in names}, "model": model}
+    there = {**asdict(run.recipe), **asdict(run.spec), **run.data, "model": run.spec.name}
+    other = [k for k, v in asked.items() if v is not None and not _same(v, there.get(k))]
+    never = ("save_dir", "recipe", "zero_init", "weights")
+    other += [k for k in never if getattr(args, k) is not None]
+    if other:
+        raise training.RunError(
+            f"--resume {args.resume} goes on with that run's own settings: leave out "
+            + ", ".join(f"--{name.replace('_', '-')}" for name in other)
+        )
+
+
+def _same(asked: Any, there: Any) -> bool:
+    return list(asked) == there if isinstance(asked, tuple) and there else asked == there
+
+
+def _need_checkpoint(run: RunDirectory) -> None:
+    if not run.has_checkpoint():
+        raise training.RunError(
+            f"--resume: {run.path} has no checkpoint to go on from; leave --resume out to start"
+        )
+
+
+def _dataset(args: argparse.Namespace) -> str:
+    name = args.dataset or args.usual_dataset
+    if args.data_dir is None and name not in (None, *OWN):
+        return name
+    if args.data_dir is None:
+        raise ValueError("give --data-dir: the folder of your pictures, or of their RecordIO files")
+    return name or kind_of(args.data_dir)
+
+
+def _spec(args: argparse.Namespace, classes: int | None = None) -> Spec | Baseline:
+    if args.model and args.num_layers:
+        raise ValueError("give --model or --num-layers, not both")
+    name = args.model or f"cifar_attention{args.num_layers or 56}"
+    return find_spec(name, classes, **spec_changes(args))
+
+
+def check_size(spec: Spec | Baseline, settings: dict[str, Any]) -> None:
+    """Refuses a size that the network does not take, before any picture is read.
+
+    Raises:
+        ValueError: says which sizes it takes.
+    """
+    check_input_shape(spec, (1, 3, *(settings["size"] or _NATIVE)))
+
+
+def _freeze(args: argparse.Namespace, spec: Spec | Baseline) -> int | None:
+    if args.freeze is None:
+        return None
+    if args.weights is None:
+        raise ValueError("--freeze keeps trained layers as they are: give their --weights")
+    if isinstance(spec, Baseline):
+        raise ValueError(
+            f"{spec.name} is GluonCV's and has no stages to freeze: leave out --freeze"
+        )
+    return args.freeze
+
+
+def _weights_record(file: Path | None, run: Path) -> str | None:
+    """Name and SHA-256 of a weights file; a run that has a checkpoint needs the file no more."""
+    if file is None:
+        return None
+    if file.is_file():
+        return f"{file.name}{_SEPARATOR}{hashlib.sha256(file.read_bytes()).hexdigest()}"
+    if (run / "recipe.json").is_file():
+        old = RunDirectory.open(run)
+        record = old.data.get("weights") or ""
+        if old.has_checkpoint() and record.rpartition(_SEPARATOR)[0] == file.name:
+            return record
+    raise ValueError(f"there are no weights at {file}: check the path")
+
+
+def _data(
+    name: str,
+    folder: str | None,
+    train: Dataset,
+    test: Dataset,
+    recipe: Recipe,
+    devices: int,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """What data.json holds: what must be the same for a run to go on, and where the data lies."""
+    labels = hashlib.sha256(train.labels.tobytes() + test.labels.tobytes()).hexdigest()
+    return {
+        "dataset": name,
+        "data_dir": folder and str(Path(folder).resolve()),
+        "class_names": list(train.class_names),
+        "labels_sha256": labels,
+        "devices": devices,
+        **settings,
+        "normalization": getattr(Normalization, recipe.normalization)(train).to_json(),
+    }
+
+
+def _default_path(
+    args: argparse.Namespace,
+    dataset: str,
+    spec: Spec | Baseline,
+    recipe: Recipe,
+    settings: dict[str, Any],
+) -> Path:
+    """runs/DATASET-MODEL-RECIPE, with what was changed in any of the three behind it."""
+    own = dataset in OWN
+    usual = find_spec(spec.name)
+    parts = [Path(args.data_dir).resolve().name if own else dataset, spec.name]
+    parts += [
+        f"dropout{spec.dropout}" if name == "dropout" else getattr(spec, name)
+        for name in SPEC_FLAGS
+        if getattr(spec, name, None) != getattr(usual, name, None)
+    ]
+    if own and settings["size"] != spec.input_size:
+        height, width = settings["size"]
+        parts.append(str(height) if height == width else f"{height}x{width}")
+    if own and settings["fit"] != "crop":
+        parts.append(settings["fit"])
+    parts += [f"from_{args.weights.stem}"] if args.weights else []
+    parts += [f"freeze{args.freeze}"] if args.freeze is not None else []
+    parts.append(recipe.name)
+    return Path("runs") / ("-".join(parts) + ("-mixup" if recipe.mixup else ""))
