@@ -269,3 +269,38 @@ def test_an_ignored_ctrl_c_stays_ignored():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+PROGRESSIVE = replace(RECIPE, progressive_sizes=((8, 2),))
+
+
+def test_progressive_sizes_are_what_the_network_sees(monkeypatch):
+    seen = []
+    step = loop.Stepper.__call__
+
+    def noting(self, images, targets, lr):
+        seen.append(images.shape[2:])
+        return step(self, images, targets, lr)
+
+    monkeypatch.setattr(loop.Stepper, "__call__", noting)
+    _, history = train(recipe=PROGRESSIVE)
+    steps = len(seen) // 3
+    assert seen == [(8, 8)] * 2 * steps + [(16, 16)] * steps
+    assert history.epochs[-1].val_top1 > 0.5
+
+
+@pytest.mark.parametrize("epochs, steps", [(0, 1), (1, 2), (2, 1)])
+def test_a_run_of_progressive_sizes_goes_on_to_the_same_bits(tmp_path, epochs, steps):
+    whole, _ = train(recipe=PROGRESSIVE, run=new_run(tmp_path / "whole", PROGRESSIVE))
+    batches = interrupt_after(train_batches(PROGRESSIVE), epochs, steps)
+    run = new_run(tmp_path / "parts", PROGRESSIVE)
+    train(recipe=PROGRESSIVE, run=run, batches=batches)
+    assert saved_epochs(run) <= 2
+    rest, history = train(recipe=PROGRESSIVE, run=run)
+    assert history.completed
+    assert_equal(arrays(whole), arrays(rest))
+
+
+def test_a_size_that_the_network_does_not_take_is_refused_before_training():
+    with pytest.raises(ValueError, match="multiples of 4"):
+        train(recipe=replace(RECIPE, progressive_sizes=((10, 1),)))

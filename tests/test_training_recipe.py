@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gluon_ran.training import RECIPES, Recipe, get_recipe, lr_at
+from gluon_ran.training.recipe import size_at
 
 STEPS = 7
 
@@ -91,3 +92,24 @@ def test_warm_up_over_all_epochs_never_divides_by_zero():
     recipe = get_recipe("gluon", epochs=1, lr_mode="cosine", warmup_epochs=1)
     assert lr_at(STEPS - 1, STEPS, recipe) == recipe.lr
     assert lr_at(STEPS, STEPS, recipe) == 0.0
+
+
+def test_sizes_follow_each_other_and_end_in_the_pictures_own():
+    recipe = get_recipe("gluon", epochs=6, progressive_sizes=((16, 1), (24, 3)))
+    assert [size_at(epoch, recipe) for epoch in range(6)] == [16, 24, 24, 24, None, None]
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    assert size_at(3, get_recipe("gluon")) is None
+
+
+@pytest.mark.parametrize(
+    "sizes, message",
+    [
+        (((24, 1), (16, 1)), "rising edges"),
+        (((16, 0),), "rising edges"),
+        (((16, 1, 1),), "rising edges"),
+        (((16, 2), (24, 2)), "leave none of 4 epochs"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_refused(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        get_recipe("gluon", epochs=4, progressive_sizes=sizes)

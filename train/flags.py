@@ -75,6 +75,8 @@ def add_recipe_flags(group: argparse._ArgumentGroup) -> None:
         (["--mix-up"], "mixup", _zero_or_one, "1 trains with mixup, 0 without"),
         (["--alpha"], "alpha", float, "mixup draws from Beta(alpha, alpha)"),
         (["--epsilon"], "epsilon", float, "label smoothing"),
+        (["--progressive-sizes"], "progressive_sizes", _edges_and_epochs,
+         "EDGE:EPOCHS,... first epochs on pictures shrunk to EDGE pixels"),
         (["--crop-padding"], "crop_padding", int, "pixels of padding before the random crop"),
         (["--crop-mode"], "crop_mode", ("reflect", "zero"), "what the padding holds"),
         (["--flip"], "flip", ("none", "random", "alternating"), "horizontal flips"),
@@ -83,7 +85,7 @@ def add_recipe_flags(group: argparse._ArgumentGroup) -> None:
         (["--normalization"], "normalization", recipes.NORMALIZATIONS, "kind of mean"),
         (["--seed"], "seed", int, "all randomness comes from it"),
         (["--dtype"], "dtype", recipes.DTYPES, "bfloat16 is for CPUs, float16 for GPUs"),
-    ):
+    ):  # fmt: skip
         choices = kind if isinstance(kind, tuple) else None
         default = _shown(getattr(DEFAULT_RECIPE, name))
         group.add_argument(
@@ -111,6 +113,15 @@ def _size(text: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[-1])
 
 
+def _edges_and_epochs(text: str) -> tuple[tuple[int, int], ...]:
+    pairs = [part.split(":") for part in text.split(",") if part.strip()]
+    try:
+        return tuple((int(edge), int(epochs)) for edge, epochs in pairs)
+    except ValueError:
+        message = f"{text!r} is not EDGE:EPOCHS,... as in 16:3,24:4"
+        raise argparse.ArgumentTypeError(message) from None
+
+
 def _zero_or_one(text: str) -> bool:
     if text not in ("0", "1"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor 1")
@@ -119,8 +130,12 @@ def _zero_or_one(text: str) -> bool:
 
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        return ",".join(_shown_pair(each) for each in value) or "none"
     return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _shown_pair(value: object) -> str:
+    return ":".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def recipe_table() -> str:

@@ -14,6 +14,7 @@ from gluon_ran.data.folder import load_folder
 from gluon_ran.data.normalization import Normalization
 from gluon_ran.data.record_pairs import load_record_pair
 from gluon_ran.data.records import load_records
+from gluon_ran.data.resize import shrink
 
 __all__ = [
     "DATASETS",
@@ -34,4 +35,5 @@ __all__ = [
     "load_record_pair",
     "load_records",
     "prefetch",
+    "shrink",
 ]

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from gluon_ran import _runtime  # noqa: F401
-from gluon_ran.data import prefetch
+from gluon_ran.data import prefetch, shrink
 from gluon_ran.training.interrupt import StopRequest
 from gluon_ran.training.monitor import Progress
 from gluon_ran.training.precision import LossScale
-from gluon_ran.training.recipe import Recipe, lr_at
+from gluon_ran.training.recipe import Recipe, lr_at, size_at
 from gluon_ran.training.step import Stepper, StepResult
 from gluon_ran.training.targets import mixup, mixup_lam, soft_targets
 
@@ -33,7 +33,7 @@ class TrainingDiverged(ArithmeticError):
 
 
 class SoftBatches:
-    """The batches of an epoch with soft targets, mixed where the recipe says so.
+    """The batches of an epoch with soft targets, shrunk and mixed where the recipe says so.
 
     Attributes:
         epoch: from 0.
@@ -60,6 +60,7 @@ class SoftBatches:
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         rest = itertools.islice(enumerate(self._batches), self._start, None)
         for step, (images, labels) in rest:
+            images = shrunk(images, self.epoch, self._recipe)
             targets = soft_targets(labels, self._classes, self._recipe.epsilon)
             lam = mixup_lam(self._recipe, self.epoch, step)
             if lam < 1:
@@ -67,6 +68,12 @@ class SoftBatches:
             if self.first is None:
                 self.first = images
             yield images, targets
+
+
+def shrunk(images: np.ndarray, epoch: int, recipe: Recipe) -> np.ndarray:
+    """Pictures (N, C, H, W) at the size of an epoch, from 0."""
+    edge = size_at(epoch, recipe)
+    return images if edge is None else shrink(images, edge)
 
 
 class Meter:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gluon_ran import _runtime  # noqa: F401
+from gluon_ran.models import ResidualAttentionNet
+from gluon_ran.models.network import check_input_shape
 from gluon_ran.training import checkpoint
-from gluon_ran.training.epoch import Meter, SoftBatches, TrainingDiverged, train_epoch
+from gluon_ran.training.epoch import Meter, SoftBatches, TrainingDiverged, shrunk, train_epoch
 from gluon_ran.training.evaluation import evaluate
 from gluon_ran.training.history import EpochResult, History
 from gluon_ran.training.interrupt import StopRequest
@@ -44,6 +46,8 @@ def fit(
 ) -> History:
     """Trains a network.
 
+    Behind each epoch the network is scored at that epoch's size of pictures.
+
     With a run directory each epoch is saved, and Ctrl-C finishes the step in hand and saves it too
     (a second Ctrl-C leaves at once). A run that is there already goes on behind what was saved, to
     the same numbers as without the break; on one CPU, bit for bit.
@@ -64,12 +68,14 @@ def fit(
         progress: show a bar on a terminal, else lines in the log "gluon_ran".
 
     Raises:
-        ValueError: the precision is not one that the devices have, or a label not of `classes`.
+        ValueError: the precision is not one that the devices have, a size not one that the network
+            takes, or a label not of `classes`.
         TrainingDiverged: the loss or a weight is not finite. What was saved before stays.
         CheckpointError: a checkpoint to go on from is damaged.
     """
     contexts = list(contexts) or [mx.cpu()]
     check_dtype(recipe.dtype, contexts)
+    _check_sizes(net, recipe)
     stepper, history = Stepper(net, recipe, contexts, kvstore), History()
     start, state = _resume(stepper, run, history)
     with ExitStack() as stack:
@@ -87,7 +93,7 @@ def fit(
             if meter.steps < len(batches):
                 _save_within(run, stepper, history, epoch, meter)
                 return history
-            result = _result(stepper, epoch, meter, speed, validation)
+            result = _result(stepper, epoch, meter, speed, validation, recipe)
             _log(result, recipe)
             if run is not None:
                 _save(run, stepper, result, history, save_period)
@@ -99,6 +105,12 @@ def fit(
                 return history
     history.completed = True
     return history
+
+
+def _check_sizes(net: HybridBlock, recipe: Recipe) -> None:
+    if isinstance(net, ResidualAttentionNet):
+        for edge, _ in recipe.progressive_sizes:
+            check_input_shape(net.spec, (1, net.spec.in_channels, edge, edge))
 
 
 def _resume(
@@ -123,11 +135,17 @@ def _resume(
 
 
 def _result(
-    stepper: Stepper, epoch: int, meter: Meter, speed: float, validation: Iterable | None
+    stepper: Stepper,
+    epoch: int,
+    meter: Meter,
+    speed: float,
+    validation: Iterable | None,
+    recipe: Recipe,
 ) -> EpochResult:
     score = None
     if validation is not None:
-        first, batches = _peek(validation)
+        sized = ((shrunk(images, epoch, recipe), labels) for images, labels in validation)
+        first, batches = _peek(sized)
         score = evaluate(stepper.frozen(first[0].shape), batches, stepper.contexts)
         if not math.isfinite(score.loss):
             raise TrainingDiverged(f"the validation loss became {score.loss} at the end", epoch)

@@ -62,6 +62,7 @@ class Stepper:
         self.scale = LossScale.of(recipe.dtype)
         self._dtype = recipe.dtype
         self._graph: HybridBlock | None = None
+        self._size: tuple[int, ...] = ()
         self._criterion = SoftmaxCrossEntropyLoss(sparse_label=False)
         self._prepare(recipe)
         settings = {"learning_rate": recipe.lr, "momentum": recipe.momentum, "wd": recipe.wd}
@@ -126,7 +127,8 @@ class Stepper:
             targets: float32 (N, classes), rows that sum to 1.
             lr: learning rate.
         """
-        if self._graph is None:
+        if self._size != images.shape[2:]:
+            self._size = images.shape[2:]
             self._graph = training_graph(self.net, self._dtype, images.shape)
         scores, losses = [], []
         y = list(shards(targets, self.contexts))
