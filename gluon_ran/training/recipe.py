@@ -177,15 +177,15 @@ RECIPES = {
         replace(
             _BASE,
             name="short",
-            source="ours, for the best of a few epochs; high rate and decay chosen on 5,000 of the"
+            source="ours, for the best of a few epochs; rate and decay chosen on 5,000 of the"
             " training pictures, progressive sizes after fast.ai's DAWNBench entries",
-            epochs=11,
-            lr=0.4,
+            epochs=12,
+            lr=0.2,
             wd=5e-4,
             no_wd=True,
             lr_mode="cosine",
             warmup_epochs=1,
-            progressive_sizes=((16, 3), (24, 4)),
+            progressive_sizes=((16, 3), (24, 5)),
             crop_padding=2,
             crop_mode="reflect",
             flip="alternating",
