@@ -18,6 +18,9 @@ def test_every_row_is_under_its_own_name_and_says_where_it_is_from(name):
 @pytest.mark.parametrize("name", list_models())
 def test_the_trunk_is_as_deep_as_the_name_says(name):
     spec = SPECS[name]
+    if name == "cifar_attention_compact":
+        assert spec.trunk_depth == 3 * (5 + 2 * 4) + 2
+        return
     assert str(spec.trunk_depth) in name
     if (spec.p, spec.t) == (1, 2):
         assert spec.trunk_depth == 36 * sum(spec.modules) / 3 + 20
@@ -51,8 +54,8 @@ def test_json_may_lack_fields_that_have_a_default():
 
 
 def test_json_with_an_unknown_field_is_refused_and_the_fields_are_listed():
-    values = dict(asdict(THIN), dropout=0.5)
-    with pytest.raises(ValueError, match="dropout.*widths.*upsampling"):
+    values = dict(asdict(THIN), drop_path=0.5)
+    with pytest.raises(ValueError, match="drop_path.*widths.*upsampling"):
         Spec.from_json(json.dumps(values))
 
 
@@ -120,7 +123,7 @@ def test_a_number_that_is_not_a_large_enough_integer_is_refused(name, value):
         replace(THIN, **{name: value})
 
 
-@pytest.mark.parametrize("name", ["t", "r", "classes", "in_channels", "stem_width"])
+@pytest.mark.parametrize("name", ["t", "r", "in_channels", "stem_width"])
 def test_zero_is_refused_where_there_must_be_one(name):
     with pytest.raises(ValueError, match=f"Spec.{name} "):
         replace(THIN, **{name: 0})
@@ -138,10 +141,32 @@ def test_every_stage_needs_a_first_unit_with_a_stride(name):
         replace(THIN, **{name: (1, 1, 0)})
 
 
-def test_a_stage_with_modules_needs_a_mask_depth():
-    with pytest.raises(ValueError, match="Spec.mask_depths "):
-        replace(THIN, mask_depths=(3, 2, 0))
-    assert replace(THIN, mask_depths=(3, 2, 0), modules=(1, 1, 0)).modules == (1, 1, 0)
+@pytest.mark.parametrize(
+    "unit, fits, multiple", [("resnext", (64, 128, 256), 64), ("inception", (16, 48, 80), 16)]
+)
+def test_widths_that_a_unit_cannot_divide_are_refused(unit, fits, multiple):
+    assert replace(THIN, unit=unit, widths=fits).widths == fits
+    with pytest.raises(ValueError, match=f"Spec.widths .*{unit}.* multiples of {multiple}"):
+        replace(THIN, unit=unit, widths=(*fits[:2], fits[2] + multiple // 2))
+
+
+@pytest.mark.parametrize("value", [-0.1, 1, 1.5, float("nan")])
+def test_a_dropout_that_is_no_share_is_refused(value):
+    with pytest.raises(ValueError, match="Spec.dropout "):
+        replace(THIN, dropout=value)
+
+
+@pytest.mark.parametrize("value", [-1, 1.0, "1", True])
+def test_post_processing_units_are_a_number_or_none(value):
+    assert replace(THIN, p_after=0).p_after == 0
+    with pytest.raises(ValueError, match="Spec.p_after "):
+        replace(THIN, p_after=value)
+
+
+def test_a_size_that_the_source_did_not_have_becomes_the_next_that_fits():
+    changes = {"strides": (2, 2, 2), "mask_depths": (4, 3, 2)}
+    assert replace(THIN, stem="imagenet", **changes).size_multiple == 128
+    assert replace(THIN, stem="imagenet", **changes).input_size == (256, 256)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +177,10 @@ def test_a_stage_with_modules_needs_a_mask_depth():
         ("stem", None, "imagenet.*cifar"),
         ("upsampling", "nearest", "auto.*matrix.*separable.*bilinear"),
         ("upsampling", "", "auto.*matrix.*separable.*bilinear"),
+        ("unit", "bottleneck", "preactivation.*resnext.*inception"),
+        ("attention", "f1", "mixed.*channel.*spatial"),
+        ("learning", "arl", "residual.*naive"),
+        ("mask", "none", "encoder_decoder.*local_conv"),
     ],
 )
 def test_an_unknown_choice_is_refused_and_the_choices_are_listed(name, value, choices):
@@ -168,10 +197,10 @@ def test_picture_sizes_are_multiples_of_8_for_cifar_and_of_32_for_imagenet(name)
 
 def halves_evenly(spec, edge):
     """Whether every stride and pooling of the network meets an even edge (the stem takes 4)."""
-    steps = [4] if spec.stem == "imagenet" else []
+    steps = {"imagenet": [4], "cifar": [], "compact": [2]}[spec.stem]
     for step, count, depth in zip(spec.strides, spec.modules, spec.mask_depths):
         steps.append(step)
-        below = steps + [2] * depth if count else steps
+        below = steps + [2] * depth if count and spec.mask != "local_conv" else steps
         left = edge
         for divisor in below:
             if left % divisor:
@@ -192,6 +221,9 @@ def halves_evenly(spec, edge):
         {"modules": (0, 0, 0)},
         {"strides": (2, 2, 2), "stem": "imagenet"},
         {"strides": (1, 1, 1)},
+        {"stem": "compact"},
+        {"mask_depths": (0, 0, 0)},
+        {"mask": "local_conv"},
     ],
     ids=repr,
 )

@@ -32,38 +32,70 @@ class Tally:
             spec.units_after,
         ):
             self.stage(*stage)
-        self.norm(self.channels)
+        if spec.unit != "resnext":
+            self.norm(self.channels)
         self.conv_macs = self.macs
         self.macs += self.channels * spec.classes
         self.parameters += (self.channels + 1) * spec.classes
 
-    def conv(self, source, target, kernel, pixels):
-        self.parameters += source * target * kernel**2
-        self.macs += source * target * kernel**2 * pixels
+    def conv(self, source, target, kernel, pixels, groups=1):
+        self.parameters += source * target * kernel**2 // groups
+        self.macs += source * target * kernel**2 // groups * pixels
 
     def norm(self, channels):
         self.parameters += 2 * channels
 
     def stem(self):
         width = self.spec.stem_width
-        imagenet = self.spec.stem == "imagenet"
-        if imagenet:
-            self.pixels //= 4
-        self.conv(self.channels, width, 7 if imagenet else 3, self.pixels)
-        if imagenet:
-            self.pixels //= 4
+        kernel, stride, pooled = {
+            "imagenet": (7, 2, 2),
+            "cifar": (3, 1, 1),
+            "compact": (5, 1, 2),
+        }[self.spec.stem]
+        self.pixels //= stride**2
+        self.conv(self.channels, width, kernel, self.pixels)
+        self.pixels //= pooled**2
         self.norm(width)
         self.channels = width
 
     def unit(self, target, stride, pixels):
-        source, inner, smaller = self.channels, target // 4, pixels // stride**2
+        smaller = pixels // stride**2
+        if self.channels != target or stride > 1:
+            self.conv(self.channels, target, 1, smaller)
+            if self.spec.unit == "resnext":
+                self.norm(target)
+        getattr(self, self.spec.unit)(self.channels, target, pixels, smaller)
+
+    def preactivation(self, source, target, pixels, smaller):
+        inner = target // 4
         for channels in (source, inner, inner):
             self.norm(channels)
         self.conv(source, inner, 1, pixels)
         self.conv(inner, inner, 3, smaller)
         self.conv(inner, target, 1, smaller)
-        if source != target or stride > 1:
-            self.conv(source, target, 1, smaller)
+
+    def resnext(self, source, target, pixels, smaller):
+        inner = target // 2
+        for channels in (inner, inner, target):
+            self.norm(channels)
+        self.conv(source, inner, 1, pixels)
+        self.conv(inner, inner, 3, smaller, groups=32)
+        self.conv(inner, target, 1, smaller)
+
+    def inception(self, source, target, pixels, smaller):
+        eighth = target // 8
+        self.norm(source)
+        self.conv(source, eighth, 1, smaller)
+        self.conv(source, eighth, 1, pixels)
+        self.norm(eighth)
+        self.conv(eighth, eighth, 3, smaller)
+        self.conv(source, eighth // 2, 1, pixels)
+        self.norm(eighth // 2)
+        self.conv(eighth // 2, eighth, 3, pixels)
+        self.norm(eighth)
+        self.conv(eighth, eighth, 3, smaller)
+        self.norm(3 * eighth)
+        self.conv(3 * eighth, target, 1, smaller)
 
     def stage(self, width, stride, modules, depth, before, after):
         self.unit(width, stride, self.pixels)
@@ -74,16 +106,21 @@ class Tally:
             self.module(depth)
 
     def module(self, depth):
-        width, pixels = self.channels, self.pixels
-        for _ in range(2 * self.spec.p + self.spec.t):
+        width, pixels, spec = self.channels, self.pixels, self.spec
+        after = spec.p if spec.p_after is None else spec.p_after
+        for _ in range(spec.p + spec.t + after):
             self.unit(width, 1, pixels)
+        pooled = 4 if spec.mask == "encoder_decoder" else 1
         for level in range(1, depth + 1):
             skip = level < depth
-            for _ in range(2 * self.spec.r + skip):
-                self.unit(width, 1, pixels // 4**level)
+            for _ in range(2 * spec.r + skip):
+                self.unit(width, 1, pixels // pooled**level)
+        for _ in range(0 if depth else 2 * spec.r):
+            self.unit(width, 1, pixels)
         for _ in range(2):
-            self.norm(width)
             self.conv(width, width, 1, pixels)
+        for _ in range(1 if spec.unit == "resnext" else 2):
+            self.norm(width)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +128,7 @@ class Tally:
     [
         ("attention56", "31.81"),
         ("attention92", "52.47"),
+        ("attentionnext56", "31.32"),
         ("cifar_attention92_thin", "1.84"),
         ("cifar_attention236_thin", "5.08"),
     ],
@@ -105,10 +143,17 @@ def test_parameters_known_from_the_paper_and_the_authors_definitions(name, milli
         ("attention56", (224, 224), 3, "6.271"),
         ("attention92", (224, 224), 3, "10.534"),
         ("attention92", (320, 320), 2, "21.50"),
+        ("attentionnext56", (224, 224), 3, "6.419"),
     ],
 )
 def test_multiply_accumulates_known_from_the_authors_definitions(name, size, digits, billions):
     assert f"{cost(name, size).macs / 1e9:.{digits}f}" == billions
+
+
+def test_attention_inception_keeps_the_papers_budget():
+    result = cost("attentioninception56")
+    assert abs(result.parameters / 31.9e6 - 1) < 0.03
+    assert abs(result.macs / 6.3e9 - 1) < 0.03
 
 
 def test_multiply_accumulates_of_the_wide_56_in_convolutions():
@@ -134,12 +179,19 @@ def test_costs_are_those_counted_by_hand(name):
         ({"mask_depths": (1, 3, 2), "strides": (2, 1, 2)}, (64, 128)),
         ({"modules": (2, 0, 1)}, (32, 64)),
         ({"upsampling": "bilinear", "zero_init": True}, (32, 32)),
+        ({"mask": "local_conv", "r": 2}, (32, 32)),
+        ({"mask_depths": (2, 0, 1), "r": 2, "mask_features": True}, (32, 32)),
+        ({"attention": "spatial", "learning": "naive", "dropout": 0.5}, (32, 32)),
+        ({"attention": "channel", "stem": "compact", "p_after": 2}, (32, 64)),
+        ({"unit": "resnext", "widths": (64, 64, 128)}, (32, 32)),
+        ({"unit": "inception", "widths": (16, 16, 48), "strides": (1, 1, 2)}, (32, 32)),
     ],
     ids=repr,
 )
 def test_costs_of_other_networks_are_those_counted_by_hand(changes, size):
-    spec = replace(SPECS["cifar_attention56_thin"], widths=(8, 16, 20), **changes)
-    result = summary(get_model(spec.name, widths=(8, 16, 20), **changes), size, verbose=False)
+    changes = {"widths": (8, 16, 20), **changes}
+    spec = replace(SPECS["cifar_attention56_thin"], **changes)
+    result = summary(get_model(spec.name, **changes), size, verbose=False)
     by_hand = Tally(spec, *size)
     assert result.parameters == by_hand.parameters
     assert (result.conv_macs, result.macs) == (by_hand.conv_macs, by_hand.macs)
@@ -213,8 +265,15 @@ def test_shapes_behind_each_stage(name, size, stages):
 
 
 @pytest.mark.parametrize("name", ["cifar_attention56_thin", "attention56"])
-def test_a_name_and_its_network_have_the_same_summary(name):
+def test_a_name_its_spec_and_its_network_have_the_same_summary(name):
     assert summary(get_model(name), verbose=False) == cost(name)
+    assert summary(SPECS[name], verbose=False) == cost(name)
+
+
+def test_frozen_weights_count_as_parameters():
+    net = get_model("cifar_attention56_thin")
+    net.freeze(2)
+    assert summary(net, verbose=False) == cost("cifar_attention56_thin")
 
 
 def test_it_is_printed_and_returned(capsys):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gluon_ran.models.units import Norm, PreActivationUnit, conv
+from gluon_ran.models.units import UNITS, InceptionUnit, Norm, PreActivationUnit, ResNeXtUnit, conv
 
 import mxnet as mx
 from mxnet import autograd, gluon, nd
@@ -31,30 +31,40 @@ def array(parameter):
     return parameter.data().asnumpy().astype("float64")
 
 
-def norm_relu(layer, x, training):
-    """Textbook batch normalisation and ReLU in float64."""
+def normalise(layer, x, training):
+    """Textbook batch normalisation in float64."""
     mean, variance = array(layer.running_mean), array(layer.running_var)
     if training:
         mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3))
     scale = array(layer.gamma) / np.sqrt(variance + 1e-5)
-    y = (x - mean[:, None, None]) * scale[:, None, None] + array(layer.beta)[:, None, None]
-    return np.maximum(y, 0)
+    return (x - mean[:, None, None]) * scale[:, None, None] + array(layer.beta)[:, None, None]
 
 
-def convolve(layer, x, stride=1):
+def norm_relu(layer, x, training):
+    return np.maximum(normalise(layer, x, training), 0)
+
+
+def convolve(layer, x, stride=1, groups=1):
     """Textbook zero-padded convolution in float64, a sum over the kernel's offsets."""
     weight = array(layer.weight)
     size = weight.shape[2]
     height, width = x.shape[2:]
     x = np.pad(x, ((0, 0), (0, 0), (size // 2, size // 2), (size // 2, size // 2)))
-    return sum(
-        np.einsum(
-            "oc,nchw->nohw",
-            weight[:, :, i, j],
-            x[:, :, i : i + height : stride, j : j + width : stride],
-        )
-        for i in range(size)
-        for j in range(size)
+    parts = zip(np.split(weight, groups), np.split(x, groups, axis=1))
+    return np.concatenate(
+        [
+            sum(
+                np.einsum(
+                    "oc,nchw->nohw",
+                    part[:, :, i, j],
+                    planes[:, :, i : i + height : stride, j : j + width : stride],
+                )
+                for i in range(size)
+                for j in range(size)
+            )
+            for part, planes in parts
+        ],
+        axis=1,
     )
 
 
@@ -189,3 +199,95 @@ def test_norm_makes_a_new_layer_with_its_arguments_each_time():
 def test_norm_is_batch_norm_unless_told():
     assert type(Norm()()) is nn.BatchNorm
     assert type(Norm(nn.GroupNorm, {"num_groups": 2})()) is nn.GroupNorm
+
+
+def resnext_reference(unit, x, stride, training):
+    x = x.asnumpy().astype("float64")
+    shortcut = x
+    if unit.shortcut is not None:
+        shortcut = normalise(unit.shortcut[1], convolve(unit.shortcut[0], x, stride), training)
+    y = norm_relu(unit.norm1, convolve(unit.conv1, x), training)
+    y = norm_relu(unit.norm2, convolve(unit.conv2, y, stride, groups=32), training)
+    y = normalise(unit.norm3, convolve(unit.conv3, y), training)
+    return np.maximum(y + shortcut, 0)
+
+
+def inception_reference(unit, x, stride, training):
+    x = x.asnumpy().astype("float64")
+    y = norm_relu(unit.norm1, x, training)
+    shortcut = x if unit.shortcut is None else convolve(unit.shortcut, y, stride)
+    joined = []
+    for branch in (unit.branch1, unit.branch2, unit.branch3):
+        z = y
+        *chain, last = [layer for layer in branch if not isinstance(layer, nn.Activation)]
+        for layer, norm in zip(chain[::2], chain[1::2]):
+            z = norm_relu(norm, convolve(layer, z), training)
+        joined.append(convolve(last, z, stride))
+    z = norm_relu(unit.norm2, np.concatenate(joined, axis=1), training)
+    return shortcut + convolve(unit.conv, z)
+
+
+OTHERS = [(ResNeXtUnit, resnext_reference, 64), (InceptionUnit, inception_reference, 16)]
+OTHER_SHAPES = [(1, 1, 1), (1, 2, 1), (2, 2, 2), (2, 1, 2)]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("out, source, stride", OTHER_SHAPES)
+@pytest.mark.parametrize("kind, formula, multiple", OTHERS)
+def test_the_other_units_are_their_formulas(kind, formula, multiple, out, source, stride, training):
+    unit = kind(out * multiple, source * multiple, stride, Norm())
+    unit.initialize()
+    x = pictures(3, source * multiple, 8, 6)
+    unit(x)
+    shake(unit)
+    expected = formula(unit, x, stride, training)
+    with autograd.record(train_mode=training):
+        y = unit(x)
+    assert y.shape == (3, out * multiple, 8 // stride, 6 // stride)
+    np.testing.assert_allclose(y.asnumpy(), expected, rtol=1e-3, atol=1e-3)
+    unit.hybridize()
+    with autograd.record(train_mode=training):
+        assert abs(unit(x) - y).max().asscalar() < 1e-4
+
+
+def shapes_of(unit):
+    unit(pictures(2, 64, 4, 4))
+    return [p.shape for name, p in unit.collect_params().items() if "conv" in name]
+
+
+def test_the_widths_of_a_resnext_unit():
+    unit = ResNeXtUnit(128, 64, 2, Norm())
+    unit.initialize()
+    assert shapes_of(unit) == [(64, 64, 1, 1), (64, 2, 3, 3), (128, 64, 1, 1), (128, 64, 1, 1)]
+
+
+def test_the_widths_of_an_inception_unit():
+    unit = InceptionUnit(128, 64, 2, Norm())
+    unit.initialize()
+    assert shapes_of(unit) == [
+        (16, 64, 1, 1),
+        (16, 64, 1, 1),
+        (16, 16, 3, 3),
+        (8, 64, 1, 1),
+        (16, 8, 3, 3),
+        (16, 16, 3, 3),
+        (128, 48, 1, 1),
+        (128, 64, 1, 1),
+    ]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in UNITS.values() if kind != PreActivationUnit])
+def test_zero_init_of_the_other_units_starts_as_the_identity_and_learns(kind):
+    unit = kind(64, 64, 1, Norm(), zero_init=True)
+    unit.initialize()
+    x = nd.relu(pictures(4, 64, 4, 4))
+    assert (unit(x) == x).asnumpy().all()
+    head = pictures(*x.shape)
+    gradients(unit, x, head)
+    gluon.Trainer(unit.collect_params(), "sgd", {"learning_rate": 0.1}).step(1)
+    idle = [name for name, gradient in gradients(unit, x, head).items() if not gradient.any()]
+    assert idle == []
+
+
+def test_only_post_activation_units_need_no_norm_before_a_head():
+    assert [kind.pre_activation for kind in UNITS.values()] == [True, False, True]

@@ -145,6 +145,22 @@ def test_engine_variables_are_the_users_where_set(tmp_path):
     assert output(code, tmp_path, MXNET_EXEC_INPLACE_GRAD_SUM_CAP="5") == "5"
 
 
+def test_only_the_engine_has_a_team_of_openmp_threads(tmp_path):
+    """With a second team of threads, libgomp puts all of them to sleep between operators."""
+    code = """
+import os
+import gluon_ran
+import mxnet as mx
+x = mx.nd.Convolution(mx.nd.ones((8, 16, 32, 32)), mx.nd.ones((32, 16, 3, 3)), kernel=(3, 3),
+                      num_filter=32, no_bias=True)
+mx.nd.waitall()
+before = len(os.listdir("/proc/self/task"))
+x.asnumpy()  # in oneDNN's layout, which this thread has to bring back
+print(before > 1, len(os.listdir("/proc/self/task")) - before)
+"""
+    assert output(code, tmp_path, OMP_NUM_THREADS="4") == "True 0"
+
+
 def test_importing_is_quiet_and_leaves_the_warning_filters(tmp_path):
     code = """
 import numpy, warnings  # NumPy adds filters of its own

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from small import RECIPE, SPEC, data_record
 
+from gluon_ran.models import Baseline
 from gluon_ran.training import RunDirectory, RunError
 
 
@@ -55,6 +56,16 @@ def test_another_run_is_refused_with_the_difference(tmp_path, changes, message):
     saved(start(tmp_path / "run"))
     with pytest.raises(RunError, match=message):
         start(tmp_path / "run", **changes)
+
+
+def test_another_network_of_gluoncvs_is_refused(tmp_path):
+    baseline = Baseline("cifar_resnet20_v1", 3)
+    saved(start(tmp_path / "run", spec=baseline))
+    assert start(tmp_path / "run", spec=baseline).spec == baseline
+    with pytest.raises(RunError, match="baseline cifar_resnet20_v1 there, cifar_resnet56_v1 now"):
+        start(tmp_path / "run", spec=Baseline("cifar_resnet56_v1", 3))
+    with pytest.raises(RunError, match="baseline cifar_resnet20_v1 there, None now"):
+        start(tmp_path / "run")
 
 
 def test_a_run_that_never_saved_an_epoch_gives_way(tmp_path):

@@ -7,12 +7,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from gluon_ran.data.dataset import DataError
 from gluon_ran.data.jpeg import JPEG_START, jpeg_end, with_more_data
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FITS = ("crop", "squash", "pad")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
@@ -58,6 +61,8 @@ def decode(
     Raises:
         DataError: it is of none of the formats, damaged or cut short.
     """
+    from PIL import ImageOps, UnidentifiedImageError
+
     if not encoded:
         raise DataError(f"{where}: its picture can't be decoded (it is empty); make the file again")
     end = jpeg_end(encoded) if encoded.startswith(JPEG_START) else 0
@@ -84,6 +89,8 @@ def decode(
 @contextmanager
 def _strictly() -> Iterator[None]:
     """Has Pillow refuse what is cut short, which GluonCV's import switches off for all."""
+    from PIL import ImageFile
+
     with _Strict.lock:
         if not _Strict.threads:
             _Strict.before = ImageFile.LOAD_TRUNCATED_IMAGES
@@ -99,6 +106,8 @@ def _strictly() -> Iterator[None]:
 
 
 def _load(encoded: bytes, formats: tuple[str, ...], at_least: int) -> Image.Image:
+    from PIL import Image
+
     with _strictly(), Image.open(io.BytesIO(encoded), formats=formats) as picture:
         if at_least:
             picture.draft(None, (at_least, at_least))
@@ -121,6 +130,8 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     Raises:
         ValueError: the pixels are floating-point numbers, whose range is unknown.
     """
+    from PIL import Image
+
     if picture.mode == "F":
         raise ValueError("floating-point numbers have no known range")
     if picture.mode.startswith("I"):  # Pillow's own conversion cuts at 255
@@ -144,6 +155,8 @@ def fit_picture(picture: Image.Image, size: tuple[int, int], fit: str) -> np.nda
     Returns:
         uint8, (*size, 3).
     """
+    from PIL import Image
+
     target, source = np.array(size[::-1]), np.array(picture.size)
     if fit == "pad":
         inner = np.maximum(np.rint(source * (target / source).min()), 1).astype(int)

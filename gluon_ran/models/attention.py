@@ -143,5 +143,6 @@ class AttentionModule(HybridBlock):
         x = self.pre(x)
         trunk, mask = self.trunk(x), self.mask(x)
         mask = self.head(mask + trunk if self._adds_features else mask)
-        gate = 1 + mask if self._residual else mask
+        # Where nothing is added, the sum still keeps the product float32 in bfloat16 training.
+        gate = mask + float(self._residual)
         return self.post(self.blocked(gate * trunk))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Callable, Iterator
 
 from gluon_ran import _runtime  # noqa: F401
@@ -173,9 +174,9 @@ class ResidualAttentionNet(_PictureBlock):
         norm_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(spec, Trace(spec.input_size))
-        # The graph of the last size, since making one takes far longer than a pass; in a
-        # dict, or Gluon would take it for a part of the network.
-        self._mask_blocks: dict[tuple[Any, ...], SymbolBlock] = {}
+        # The graph of the last size, since making one takes far longer than a pass; as an
+        # attribute of its own Gluon would take it for a part of the network.
+        self._masks = SimpleNamespace(key=None, block=None)
         with self.name_scope():
             self.features = _Features(spec, self._trace, Norm(norm_layer, norm_kwargs))
             self.dropout = nn.Dropout(spec.dropout) if spec.dropout else None
@@ -228,7 +229,7 @@ class ResidualAttentionNet(_PictureBlock):
             part.apply(partial(_use_running_statistics, use=frozen))
         self._clear_cached_op()
         self.features._clear_cached_op()
-        self._mask_blocks.clear()
+        self._masks.key = None
 
     def masks(self, x: nd.NDArray) -> list[nd.NDArray]:
         """Soft masks of a batch, one a module in the order of the forward pass, in inference mode.
@@ -239,15 +240,15 @@ class ResidualAttentionNet(_PictureBlock):
         Returns:
             An (N, C, H / s, W / s) array in (0, 1) for each module, s its stage's stride.
         """
-        key = (x.shape[2:], self.blocked)
-        if key not in self._mask_blocks:
+        kept, key = self._masks, (x.shape[2:], self.blocked)
+        if kept.key != key:
             graph = self.mask_graph(x.shape)
             if graph is None:
                 return []
             data = sym.var("data", dtype="float32")
-            self._mask_blocks = {key: SymbolBlock(graph, data, params=self.collect_params())}
+            kept.block, kept.key = SymbolBlock(graph, data, params=self.collect_params()), key
         with autograd.pause():
-            output = self._mask_blocks[key](x)
+            output = kept.block(x)
         return output if isinstance(output, (list, tuple)) else [output]
 
     def mask_graph(self, shape: tuple[int, ...]) -> sym.Symbol | None:

@@ -15,7 +15,9 @@ from mxnet.contrib import amp
 from mxnet.gluon import HybridBlock, ParameterDict, SymbolBlock
 
 # Operators that oneDNN has no bfloat16 form of; MXNet's own bfloat16 loops are slow, so float32.
-_FLOAT32_IN_BFLOAT16 = ["_plus_scalar"]
+_FLOAT32_IN_BFLOAT16 = [
+    "Dropout", "InstanceNorm", "L2Normalization", "_plus_scalar",
+]  # fmt: skip
 
 # Beyond 200 arrays the operator writes past its own memory and the process dies.
 _ALL_FINITE_ARRAYS = 100

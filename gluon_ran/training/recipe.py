@@ -179,7 +179,7 @@ RECIPES = {
             name="short",
             source="ours, for the best of a few epochs; rate and decay chosen on 5,000 of the"
             " training pictures, progressive sizes after fast.ai's DAWNBench entries",
-            epochs=12,
+            epochs=11,
             lr=0.2,
             wd=5e-4,
             no_wd=True,

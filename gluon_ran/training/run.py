@@ -94,13 +94,15 @@ class RunDirectory:
         Raises:
             RunError: says what differs.
         """
-        ours = {**asdict(self.spec), **asdict(self.recipe), **self.data}
-        theirs = {**asdict(other.spec), **asdict(other.recipe), **other.data}
+        ours, theirs = (
+            {**asdict(run.spec), **asdict(run.recipe), **run.data, "baseline": _baseline(run.spec)}
+            for run in (self, other)
+        )
         ignored = {"source", "name", "data_dir"}
         differences = [
-            f"{key} {_short(theirs.get(key))} there, {_short(ours[key])} now"
-            for key in ours
-            if key not in ignored and _plain(ours[key]) != _plain(theirs.get(key))
+            f"{key} {_short(theirs.get(key))} there, {_short(ours.get(key))} now"
+            for key in {**ours, **theirs}
+            if key not in ignored and _plain(ours.get(key)) != _plain(theirs.get(key))
         ]
         if differences:
             raise RunError(
@@ -162,6 +164,11 @@ def _data_from_json(text: str) -> dict[str, Any]:
     Normalization.from_json(data["normalization"])
     _ = data["dataset"], data["data_dir"], list(data["class_names"])
     return data
+
+
+def _baseline(spec: Spec | Baseline) -> str | None:
+    """The name of GluonCV's network, which is all that tells one from another."""
+    return spec.name if isinstance(spec, Baseline) else None
 
 
 def _plain(value: Any) -> Any:

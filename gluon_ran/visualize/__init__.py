@@ -2,5 +2,6 @@
 
 from gluon_ran.visualize.confusion import plot_confusion
 from gluon_ran.visualize.curves import plot_curves
+from gluon_ran.visualize.masks import mean_masks, plot_masks
 
-__all__ = ["plot_confusion", "plot_curves"]
+__all__ = ["mean_masks", "plot_confusion", "plot_curves", "plot_masks"]

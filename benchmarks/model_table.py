@@ -1,0 +1,122 @@
+"""Prints the table of all networks, and keeps the README's copy of it.
+
+Parameters and multiply-accumulates are counted on the built networks; our errors are those of the
+last epoch in results/. The paper's figures are data here: `?` marks what is remembered of the paper
+and was not seen in a copy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from provenance import RESULTS, ROOT
+
+from gluon_ran.models import list_baselines, list_models, summary
+
+BEGIN = "<!-- benchmarks/model_table.py writes what follows -->"
+END = "<!-- end of the table -->"
+
+
+class Reported(NamedTuple):
+    """What the paper prints of a network: parameters, MACs, and its errors."""
+
+    parameters: str = ""
+    macs: str = ""
+    error: str = ""
+
+
+# arXiv 1704.06904, tables 2 to 6. ImageNet: top-1 / top-5; CIFAR: CIFAR-10 / CIFAR-100.
+REPORTED = {
+    "attention56": Reported("31.9 M", "6.2 G", "ImageNet 21.76 / 5.9"),
+    "attention92": Reported("51.3 M", "10.4 G", "ImageNet at 320: 19.5 / 4.8"),
+    "attentionnext56": Reported("31.9 M ?", "6.3 G ?", "ImageNet 21.2 / 5.6"),
+    "attentioninception56": Reported("31.9 M ?", "6.3 G ?", "ImageNet 20.36 / 5.29 ?"),
+    "cifar_attention56_thin": Reported(error="CIFAR 5.52"),
+    "cifar_attention92_thin": Reported("1.9 M", error="CIFAR 4.99 / 21.71"),
+    "cifar_attention128_thin": Reported(error="CIFAR 4.44 ?"),
+    "cifar_attention164_thin": Reported(error="CIFAR 4.31 ?"),
+    "cifar_attention236_thin": Reported("5.1 M", error="CIFAR 4.14 / 21.16"),
+    "cifar_attention452_thin": Reported("8.6 M", error="CIFAR 3.90 / 20.45"),
+}
+
+
+def our_errors(results: Path = RESULTS) -> dict[str, list[str]]:
+    """Errors in per cent that our runs ended with, by network, each with data and epochs."""
+    errors: dict[str, list[str]] = {}
+    for path in sorted(results.glob("*.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        if "final_top1" in run:
+            data = run["data"] or run["dataset"]
+            text = f"{data}, {run['recipe']['epochs']} epochs: {100 - 100 * run['final_top1']:.2f}"
+            errors.setdefault(run["model"], []).append(text)
+    return errors
+
+
+def table(names: Sequence[str], errors: dict[str, list[str]]) -> str:
+    """The table in Markdown, a row a network.
+
+    Args:
+        names: what to list.
+        errors: see `our_errors`.
+    """
+    lines = [
+        "| network | picture | parameters | MACs | paper: parameters, MACs | paper: error % "
+        "| ours: error % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in names:
+        cost, paper = summary(name, verbose=False), REPORTED.get(name, Reported())
+        cells = [
+            f"`{name}`",
+            "x".join(map(str, cost.input_shape[2:])),
+            f"{cost.parameters / 1e6:.2f} M",
+            f"{cost.macs / 1e9:.3f} G",
+            ", ".join(filter(None, (paper.parameters, paper.macs))),
+            paper.error,
+            "; ".join(errors.get(name, [])),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def updated(readme: str, text: str) -> str:
+    """A README with a table between its two marks.
+
+    Raises:
+        ValueError: it does not have the marks, each once and in order.
+    """
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in after or END in after:
+        raise ValueError(f"the README has no place for the table: {BEGIN} and {END}, each once")
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
+    args = parser.parse_args(argv)
+    text = table([*list_models(), *list_baselines()], our_errors())
+    try:
+        old = args.readme.read_text(encoding="utf-8")
+        new = updated(old, text)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if args.check:
+        print("up to date" if new == old else "out of date: run this without --check")
+        return int(new != old)
+    args.readme.write_text(new, encoding="utf-8")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Converts the weights of another implementation of Residual Attention Networks to ours.
+
+    python -m gluon_ran.models.convert FILE --out OUT.params
+
+writes OUT.params, plain Gluon weights, and OUT.json, the network's Spec. Which implementation and
+which network it is are read from the names and shapes of FILE's arrays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gluon_ran.models.convert.files import convert, load_converted, save_converted
+from gluon_ran.models.convert.mapping import Conversion
+from gluon_ran.models.convert.ports import PORTS
+from gluon_ran.models.convert.reading import ConversionError
+
+from mxnet import nd
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    sources = "\n".join(f"  {port.name:<14} {port.about}" for port in PORTS.values())
+    parser = argparse.ArgumentParser(
+        prog="python -m gluon_ran.models.convert",
+        description=__doc__,
+        epilog=f"sources:\n{sources}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("file", type=Path, help=".params, .npz, or a PyTorch state dict: .pth, .pt, .pkl")
+    add("--out", type=Path, required=True, help="where to write, a name that ends in .params")
+    add("--source", choices=tuple(PORTS), help="whose weights; by default, whose names they have")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a field of the Spec that arrays don't show, for example strides=[1,2,2,1]",
+    )
+    add("--check", action="store_true", help="read the result back, compare it, and run it once")
+    add("--force", action="store_true", help="replace files that are there")
+    return parser
+
+
+def _changes(settings: list[str]) -> dict[str, Any]:
+    changes = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ConversionError(f"--set {setting}: give FIELD=VALUE")
+        try:
+            changes[name] = json.loads(value)
+        except ValueError:
+            changes[name] = value
+    return changes
+
+
+def check(conversion: Conversion, path: Path) -> None:
+    """Proves that the written network is the converted one, and that its scores are numbers.
+
+    Raises:
+        ConversionError: it isn't, or they aren't.
+    """
+    net = load_converted(path)
+    for name, parameter in net._collect_params_with_prefix().items():
+        if not np.array_equal(parameter.data().asnumpy(), conversion.arrays[name], equal_nan=True):
+            raise ConversionError(f"{path}: {name} is not what was converted")
+    spec = conversion.spec
+    scores = net(nd.random.uniform(0, 1, (1, spec.in_channels, *spec.input_size))).asnumpy()
+    if not np.isfinite(scores).all():
+        raise ConversionError(f"{path}: the scores of a random picture are not finite")
+
+
+def report(conversion: Conversion) -> str:
+    """What was converted, in a few lines."""
+    spec, arrays = conversion.spec, conversion.arrays
+    size = sum(array.size for name, array in arrays.items() if "running" not in name)
+    lines = [
+        f"{spec.name}: {spec.classes} classes, {size / 1e6:.2f} M parameters",
+        f"  {spec.source}",
+    ]
+    for reason in sorted(set(conversion.unused.values())):
+        count = sum(1 for other in conversion.unused.values() if other == reason)
+        lines.append(f"  {count} arrays left out: {reason}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; the exit code."""
+    args = make_parser().parse_args(argv)
+    try:
+        conversion = convert(args.file, args.source, **_changes(args.set))
+        spec = save_converted(conversion, args.out, args.force)
+        if args.check:
+            check(conversion, args.out)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(report(conversion))
+    print(f"written: {args.out}, {spec}" + ", checked" * args.check)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

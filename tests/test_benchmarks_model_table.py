@@ -1,0 +1,66 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from gluon_ran.models import list_baselines, list_models
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def model_table(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import model_table
+
+    yield model_table
+    for name in ("model_table", "provenance"):
+        sys.modules.pop(name, None)
+
+
+def test_the_readme_has_the_table_of_today(model_table, capsys):
+    """If this fails, run `python benchmarks/model_table.py`."""
+    assert model_table.main(["--check"]) == 0
+    assert capsys.readouterr().out == "up to date\n"
+
+
+def test_every_network_has_a_row(model_table):
+    rows = model_table.table(["attention56", "cifar_resnet20_v1"], {}).splitlines()
+    assert len(rows) == 4
+    assert "| 224x224 | 31.81 M | 6.271 G | 31.9 M, 6.2 G | ImageNet 21.76 / 5.9 |" in rows[2]
+    assert rows[3].startswith("| `cifar_resnet20_v1` | 32x32 | 0.27 M |")
+    assert set(model_table.REPORTED) <= set(list_models())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in [*list_models(), *list_baselines()]:
+        assert readme.count(f"| `{name}` |") >= 1
+
+
+def test_our_errors_are_the_last_epochs(model_table, tmp_path):
+    run = {"model": "m", "data": "", "dataset": "digits", "recipe": {"epochs": 3}}
+    result = {**run, "final_top1": 0.9, "best_top1": 0.95}
+    (tmp_path / "run.json").write_text(json.dumps(result))
+    (tmp_path / "speed.json").write_text("{}")
+    assert model_table.our_errors(tmp_path) == {"m": ["digits, 3 epochs: 10.00"]}
+
+
+def test_only_what_lies_between_the_marks_is_written(model_table, tmp_path, capsys):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"above\n{model_table.BEGIN}\nold\n{model_table.END}\nbelow\n")
+    assert model_table.main(["--readme", str(readme), "--check"]) == 1
+    assert "old" in readme.read_text()
+    assert model_table.main(["--readme", str(readme)]) == 0
+    text = readme.read_text()
+    assert text.startswith("above\n") and text.endswith("\nbelow\n") and "old" not in text
+    assert model_table.main(["--readme", str(readme), "--check"]) == 0
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("text", ["", "BEGIN", "END BEGIN", "BEGIN END BEGIN END"])
+def test_a_readme_without_a_place_is_left_alone(model_table, tmp_path, capsys, text):
+    readme = tmp_path / "README.md"
+    text = text.replace("BEGIN", model_table.BEGIN).replace("END", model_table.END)
+    readme.write_text(text)
+    assert model_table.main(["--readme", str(readme)]) == 1
+    assert "no place for the table" in capsys.readouterr().err
+    assert readme.read_text() == text

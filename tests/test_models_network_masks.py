@@ -1,0 +1,83 @@
+import pytest
+from networks import assert_close, assert_same, blocks, gradients, narrow, pictures
+
+from gluon_ran.models.attention import MaskHead
+
+from mxnet import autograd, nd
+
+
+def calibrated(**changes):
+    """A network whose running statistics fit its pictures: its masks are not all near 0 or 1."""
+    net = narrow(norm_kwargs={"momentum": 0.0}, **changes)
+    gradients(net, pictures(count=8))
+    return net
+
+
+def masks_by_hand(net, x):
+    captured = []
+    hooks = [
+        head.register_forward_hook(lambda block, inputs, output: captured.append(output))
+        for head in blocks(net, MaskHead)
+    ]
+    net(x)
+    for hook in hooks:
+        hook.detach()
+    return captured
+
+
+@pytest.mark.parametrize("changes", [{}, {"modules": (1, 2, 3)}, {"modules": (0, 1, 0)}], ids=repr)
+def test_masks_are_those_of_the_forward_pass(changes):
+    net = calibrated(**changes)
+    batches = [pictures(*size) for size in [(32, 32), (40, 64)]]
+    by_hand = [masks_by_hand(net, x) for x in batches]
+    for hybridize in (False, True):
+        if hybridize:
+            net.hybridize()
+        for x, expected in zip(batches, by_hand):
+            y = net(x)
+            masks = net.masks(x)
+            assert len(masks) == len(expected) == sum(net.spec.modules)
+            for mask, wanted in zip(masks, expected):
+                assert_close(mask, wanted, 1e-5)
+            assert_same(net(x), y)
+
+
+def test_masks_have_the_shape_of_their_stage_and_lie_between_0_and_1():
+    net = calibrated(modules=(1, 2, 1))
+    masks = net.masks(pictures(40, 64))
+    shapes = [(8, 40, 64), (16, 20, 32), (16, 20, 32), (32, 10, 16)]
+    assert [mask.shape for mask in masks] == [(2,) + shape for shape in shapes]
+    for mask in masks:
+        assert 0 < mask.min().asscalar() < mask.max().asscalar() < 1
+
+
+def test_masks_of_a_network_without_modules_are_none():
+    assert narrow(modules=(0, 0, 0)).masks(pictures()) == []
+
+
+def test_masks_are_in_inference_mode_even_while_training():
+    net = narrow()
+    x = pictures()
+    expected = net.masks(x)
+    with autograd.record():
+        masks = net.masks(x)
+    for mask, wanted in zip(masks, expected):
+        assert_same(mask, wanted)
+
+
+def test_masks_leave_the_network_able_to_learn():
+    net = narrow()
+    x = pictures()
+    plain = gradients(net, x)
+    net.masks(x)
+    assert gradients(net, x).keys() == plain.keys()
+
+
+def test_masks_follow_the_weights():
+    net = narrow()
+    x = pictures()
+    before = net.masks(x)[0]
+    head = blocks(net, MaskHead)[0]
+    head.conv2.weight.set_data(nd.zeros_like(head.conv2.weight.data()))
+    assert (before != 0.5).asnumpy().any()
+    assert (net.masks(x)[0] == 0.5).asnumpy().all()
