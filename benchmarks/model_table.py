@@ -51,7 +51,7 @@ def our_errors(results: Path = RESULTS) -> dict[str, list[str]]:
     for path in sorted(results.glob("*.json")):
         run = json.loads(path.read_text(encoding="utf-8"))
         if "final_top1" in run:
-            data = run["data"] or run["dataset"]
+            data = run["data"].partition(",")[0] or run["dataset"]
             text = f"{data}, {run['recipe']['epochs']} epochs: {100 - 100 * run['final_top1']:.2f}"
             errors.setdefault(run["model"], []).append(text)
     return errors
@@ -103,9 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
     args = parser.parse_args(argv)
-    text = table([*list_models(), *list_baselines()], our_errors())
     try:
         old = args.readme.read_text(encoding="utf-8")
+        updated(old, "")  # before the networks are built, which takes a while
+        text = table([*list_models(), *list_baselines()], our_errors())
         new = updated(old, text)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -44,7 +44,9 @@ def test_our_errors_are_the_last_epochs(model_table, tmp_path):
     assert model_table.our_errors(tmp_path) == {"m": ["digits, 3 epochs: 10.00"]}
 
 
-def test_only_what_lies_between_the_marks_is_written(model_table, tmp_path, capsys):
+def test_only_what_lies_between_the_marks_is_written(model_table, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(model_table, "list_models", lambda: ["cifar_attention56_thin"])
+    monkeypatch.setattr(model_table, "list_baselines", lambda: [])
     readme = tmp_path / "README.md"
     readme.write_text(f"above\n{model_table.BEGIN}\nold\n{model_table.END}\nbelow\n")
     assert model_table.main(["--readme", str(readme), "--check"]) == 1

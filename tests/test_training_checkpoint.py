@@ -47,8 +47,9 @@ def test_weights_and_momentum_come_back_to_the_bit_on_every_device(tmp_path, dev
     other, other_trainer = trained(1, contexts)
     load_weights(other, cp.checked_file(tmp_path, manifest, "weights"), contexts)
     cp.load_optimizer_arrays(other, other_trainer, cp.checked_file(tmp_path, manifest, "states"))
+    loaded = arrays(other)
     for name, array in arrays(model).items():
-        assert np.array_equal(arrays(other)[name], array)
+        assert np.array_equal(loaded[name], array)
     saved = cp.optimizer_arrays(model, trainer)
     assert len(saved) == sum(p.grad_req != "null" for p in model.collect_params().values())
     for updater in other_trainer._updaters:
