@@ -32,13 +32,15 @@ def record(run: RunDirectory) -> dict[str, Any]:
     rows = run.metrics()
     if len(rows) < run.recipe.epochs:
         raise RunError(f"{run.path} has {len(rows)} of {run.recipe.epochs} epochs: finish it first")
-    best = max(rows, key=lambda row: row["val_top1"])
+    own_size = [row for row in rows if row.get("size") is None]
+    best = max(own_size, key=lambda row: row["val_top1"])
     return {
         "model": run.spec.name,
         "parameters": summary(run.spec, verbose=False).parameters,
         "dataset": run.data["dataset"],
         "recipe": asdict(run.recipe),
-        "zero_init": getattr(run.spec, "zero_init", False),
+        "spec": json.loads(run.spec.to_json()),
+        "start": {name: run.data.get(name) for name in ("weights", "freeze")},
         "final_top1": rows[-1]["val_top1"],
         "final_top5": rows[-1]["val_top5"],
         "best_top1": best["val_top1"],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gluon_ran.models import list_baselines, list_models
+from gluon_ran.models import SPECS, list_baselines, list_models
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,18 +30,25 @@ def test_every_network_has_a_row(model_table):
     assert len(rows) == 4
     assert "| 224x224 | 31.81 M | 6.271 G | 31.9 M, 6.2 G | ImageNet 21.76 / 5.9 |" in rows[2]
     assert rows[3].startswith("| `cifar_resnet20_v1` | 32x32 | 0.27 M |")
-    assert set(model_table.REPORTED) <= set(list_models())
+    assert set(model_table.REPORTED) <= {*list_models(), *list_baselines()}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in [*list_models(), *list_baselines()]:
         assert readme.count(f"| `{name}` |") >= 1
 
 
 def test_our_errors_are_the_last_epochs(model_table, tmp_path):
-    run = {"model": "m", "data": "", "dataset": "digits", "recipe": {"epochs": 3}}
-    result = {**run, "final_top1": 0.9, "best_top1": 0.95}
+    name = "cifar_attention56_thin"
+    run = {"model": name, "data": "", "dataset": "digits", "recipe": {"epochs": 3}}
+    start = {"weights": None, "freeze": None}
+    spec = json.loads(SPECS[name].to_json())
+    result = {**run, "spec": spec, "start": start, "final_top1": 0.9, "best_top1": 0.95}
     (tmp_path / "run.json").write_text(json.dumps(result))
+    changed = {**result, "spec": {**spec, "attention": "spatial"}, "final_top1": 0.5}
+    (tmp_path / "spatial.json").write_text(json.dumps(changed))
+    tuned = {**result, "start": {"weights": "w", "freeze": 1}, "final_top1": 0.99}
+    (tmp_path / "tuned.json").write_text(json.dumps(tuned))
     (tmp_path / "speed.json").write_text("{}")
-    assert model_table.our_errors(tmp_path) == {"m": ["digits, 3 epochs: 10.00"]}
+    assert model_table.our_errors(tmp_path) == {name: ["digits, 3 epochs: 10.00"]}
 
 
 def test_only_what_lies_between_the_marks_is_written(model_table, monkeypatch, tmp_path, capsys):

@@ -45,11 +45,13 @@ def test_grey_becomes_three_equal_channels(kind):
     assert np.abs(got[..., 0] - GREY).max() <= (8 if kind == "JPEG" else 0)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "PPM"])
-def test_16_bit_grey_is_scaled_not_cut(kind):
+def test_16_bit_grey_is_scaled_not_cut():
     deep = np.linspace(0, 65535, 24 * 40).reshape(24, 40)
-    got = pixels(encode(Image.fromarray(deep.astype(np.uint16)), kind))
-    assert np.abs(got[..., 0] - deep / 257).max() <= 0.51
+    png = encode(Image.fromarray(deep.astype(np.uint16)), "PNG")
+    # By hand: Pillow 10 reads this PGM and can't write it.
+    pgm = b"P5 40 24 65535\n" + deep.astype(">u2").tobytes()
+    for encoded in (png, pgm):
+        assert np.abs(pixels(encoded)[..., 0] - deep / 257).max() <= 0.51
 
 
 def test_palettes_bilevel_and_cmyk_become_rgb():

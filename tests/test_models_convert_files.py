@@ -265,10 +265,16 @@ def test_the_command_takes_fields_of_the_spec(params, tmp_path, capsys):
         ("dropout", "FIELD=VALUE"),
         ("colour=1", "colour"),
         ("stem=round", "stem"),
+        ("source=me", "no field 'source' to set"),
+        ("path=here", "no field 'path' to set"),
+        ("dropout=much", "Spec.dropout is 'much'"),
+        ("mask_features=False", "Spec.mask_features is 'False'"),
     ):
         assert main([str(params), "--out", str(tmp_path / "b.params"), "--set", setting]) == 1
         assert part in capsys.readouterr().err
     assert not (tmp_path / "b.params").exists()
+    assert main([str(params), "--out", str(tmp_path / "none" / "b.params")]) == 1
+    assert "there is no folder" in capsys.readouterr().err
 
 
 def test_the_check_finds_scores_that_are_no_numbers(tmp_path, capsys):
@@ -278,6 +284,7 @@ def test_the_check_finds_scores_that_are_no_numbers(tmp_path, capsys):
     nd.save(str(path), {name: nd.array(a) for name, a in arrays.items()})
     assert main([str(path), "--out", str(tmp_path / "ours.params"), "--check"]) == 1
     assert "not finite" in capsys.readouterr().err
+    assert not (tmp_path / "ours.params").exists()
 
 
 def test_the_check_compares(params, tmp_path, monkeypatch, capsys):

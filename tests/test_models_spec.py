@@ -150,7 +150,19 @@ def test_widths_that_a_unit_cannot_divide_are_refused(unit, fits, multiple):
         replace(THIN, unit=unit, widths=(*fits[:2], fits[2] + multiple // 2))
 
 
-@pytest.mark.parametrize("value", [-0.1, 1, 1.5, float("nan")])
+@pytest.mark.parametrize("name", ["mask_features", "zero_init"])
+@pytest.mark.parametrize("value", ["False", 0, None])
+def test_a_choice_of_two_is_true_or_false(name, value):
+    with pytest.raises(ValueError, match=f"Spec.{name} is .*true or false"):
+        replace(THIN, **{name: value})
+
+
+def test_a_mask_of_local_convolutions_has_no_features_to_add():
+    with pytest.raises(ValueError, match="Spec.mask_features"):
+        replace(THIN, mask="local_conv", mask_features=True)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1, 1.5, float("nan"), "0.5", True, None])
 def test_a_dropout_that_is_no_share_is_refused(value):
     with pytest.raises(ValueError, match="Spec.dropout "):
         replace(THIN, dropout=value)

@@ -307,6 +307,11 @@ def test_it_leaves_the_network_as_it_was():
     assert shape == (1, 32, 8, 8)
 
 
+def test_a_network_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="networks of gluon_ran"):
+        summary(nn.Dense(3))
+
+
 def test_a_result_is_frozen():
     with pytest.raises(FrozenInstanceError):
         cost("cifar_attention56_thin").macs = 0

@@ -125,6 +125,9 @@ def test_imbalance_is_shown(tmp_path, capsys):
         (["--attention", "channel", "--model", "cifar_resnet20_v1"], "attention"),
         (["--unit", "resnext"], "widths"),
         (["--dropout", "1.5"], "dropout"),
+        (["--progressive-sizes", "20:1", "--epochs", "2"], "no smaller size 20"),
+        (["--progressive-sizes", "6:1", "--epochs", "2"], "multiples of 4; got 6x6"),
+        (["--progressive-sizes", "8:1", "--epochs", "2", "--size", "16x24"], "square pictures"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_before_pictures_are_read(flags, message, capsys):
@@ -165,7 +168,8 @@ def test_changed_data_or_settings_are_refused(tmp_path, capsys):
     ):
         assert script("folder_train").main(["--resume", "run", *flags]) == 1
         assert f"leave out {named}" in capsys.readouterr().err
-    assert script("folder_train").main(["--resume", "run", "--size", "16"]) == 0
+    same = ["--size", "16", "--lr-steps", "80,120", "--batch-size", "8"]
+    assert script("folder_train").main(["--resume", "run", *same]) == 0
     fill(tmp_path / "signs", {"blue": 20})
     capsys.readouterr()
     assert train("--save-dir", "run") == 1
@@ -243,6 +247,13 @@ def test_a_run_from_weights_goes_on_without_their_file(tmp_path, capsys):
     (tmp_path / "w.params").write_bytes(b"another")
     assert train(*flags) == 1
     assert "holds another run (weights" in capsys.readouterr().err
+
+
+def test_stages_that_are_not_there_cannot_be_frozen(tmp_path, capsys):
+    (tmp_path / "some.params").write_bytes(b"looked at later")
+    assert train("--weights", "some.params", "--freeze", "3") == 1
+    assert "--freeze 3: tiny has 2 stages" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_weights_of_another_network_are_refused(tmp_path, capsys):

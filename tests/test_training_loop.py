@@ -289,6 +289,14 @@ def test_progressive_sizes_are_what_the_network_sees(monkeypatch):
     assert history.epochs[-1].val_top1 > 0.5
 
 
+def test_only_epochs_at_the_pictures_own_size_can_be_the_best(tmp_path):
+    run = new_run(tmp_path / "run", PROGRESSIVE)
+    _, history = train(recipe=PROGRESSIVE, run=run)
+    assert [result.size for result in history.epochs] == [8, 8, None]
+    assert (history.best_epoch, history.best_top1) == (2, history.epochs[2].val_top1)
+    assert json.loads((run.checkpoints / "best.json").read_text())["epochs"] == 3
+
+
 @pytest.mark.parametrize("epochs, steps", [(0, 1), (1, 2), (2, 1)])
 def test_a_run_of_progressive_sizes_goes_on_to_the_same_bits(tmp_path, epochs, steps):
     whole, _ = train(recipe=PROGRESSIVE, run=new_run(tmp_path / "whole", PROGRESSIVE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def make_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, Data
     dataset, recipe = _dataset(args), recipe_from(args)
     spec = _spec(args)
     settings = picture_settings(args, dataset, spec, {})
-    check_size(spec, settings)
+    check_size(spec, settings, recipe)
     path = args.save_dir or _default_path(args, dataset, spec, recipe, settings)
     start = {"weights": _weights_record(args.weights, path), "freeze": _freeze(args, spec)}
     train, test = load_dataset(dataset, args.data_dir, **settings)
@@ -72,7 +73,8 @@ def _refuse_other_flags(args: argparse.Namespace, run: RunDirectory) -> None:
 
 
 def _same(asked: Any, there: Any) -> bool:
-    return list(asked) == there if isinstance(asked, tuple) and there else asked == there
+    """Whether two settings are equal, as JSON has them: without a difference of list and tuple."""
+    return json.dumps(asked) == json.dumps(there)
 
 
 def _need_checkpoint(run: RunDirectory) -> None:
@@ -98,13 +100,23 @@ def _spec(args: argparse.Namespace, classes: int | None = None) -> Spec | Baseli
     return find_spec(name, classes, **spec_changes(args))
 
 
-def check_size(spec: Spec | Baseline, settings: dict[str, Any]) -> None:
-    """Refuses a size that the network does not take, before any picture is read.
+def check_size(
+    spec: Spec | Baseline, settings: dict[str, Any], recipe: Recipe | None = None
+) -> None:
+    """Refuses sizes that the network or the pictures do not have, before any picture is read.
 
     Raises:
         ValueError: says which sizes it takes.
     """
-    check_input_shape(spec, (1, 3, *(settings["size"] or _NATIVE)))
+    height, width = settings["size"] or _NATIVE
+    check_input_shape(spec, (1, 3, height, width))
+    for edge, _ in recipe.progressive_sizes if recipe is not None else ():
+        check_input_shape(spec, (1, 3, edge, edge))
+        if height != width or edge > height:
+            raise ValueError(
+                f"--progressive-sizes shrinks square pictures, and these of {height}x{width} have "
+                f"no smaller size {edge}: give other sizes, or another recipe"
+            )
 
 
 def _freeze(args: argparse.Namespace, spec: Spec | Baseline) -> int | None:
@@ -115,6 +127,10 @@ def _freeze(args: argparse.Namespace, spec: Spec | Baseline) -> int | None:
     if isinstance(spec, Baseline):
         raise ValueError(
             f"{spec.name} is GluonCV's and has no stages to freeze: leave out --freeze"
+        )
+    if args.freeze > len(spec.widths):
+        raise ValueError(
+            f"--freeze {args.freeze}: {spec.name} has {len(spec.widths)} stages, so 0 to that many"
         )
     return args.freeze
 
@@ -146,7 +162,7 @@ def _data(
     labels = hashlib.sha256(train.labels.tobytes() + test.labels.tobytes()).hexdigest()
     return {
         "dataset": name,
-        "data_dir": folder and str(Path(folder).resolve()),
+        "data_dir": folder and str(Path(folder).expanduser().resolve()),
         "class_names": list(train.class_names),
         "labels_sha256": labels,
         "devices": devices,
@@ -165,7 +181,7 @@ def _default_path(
     """runs/DATASET-MODEL-RECIPE, with what was changed in any of the three behind it."""
     own = dataset in OWN
     usual = find_spec(spec.name)
-    parts = [Path(args.data_dir).resolve().name if own else dataset, spec.name]
+    parts = [Path(args.data_dir).expanduser().resolve().name if own else dataset, spec.name]
     parts += [
         f"dropout{spec.dropout}" if name == "dropout" else getattr(spec, name)
         for name in SPEC_FLAGS

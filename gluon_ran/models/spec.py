@@ -107,8 +107,14 @@ class Spec:
             ("upsampling", UPSAMPLINGS),
         ):
             _check_choice(name, getattr(self, name), choices)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"Spec.dropout is {self.dropout}: give a share from 0 to below 1")
+        for name in ("mask_features", "zero_init"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"Spec.{name} is {getattr(self, name)!r}: give true or false")
+        number = isinstance(self.dropout, (int, float)) and not isinstance(self.dropout, bool)
+        if not number or not 0 <= self.dropout < 1:
+            raise ValueError(f"Spec.dropout is {self.dropout!r}: give a share from 0 to below 1")
+        if self.mask_features and self.mask == "local_conv":
+            raise ValueError("Spec.mask_features adds to an encoder_decoder mask: give that mask")
         for name, least in (
             ("p", 0),
             ("t", 1),

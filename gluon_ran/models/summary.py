@@ -123,6 +123,11 @@ def summary(
     """
     if isinstance(what, ResidualAttentionNet):
         net, spec = what, what.spec
+    elif isinstance(what, HybridBlock):
+        raise ValueError(
+            "summary takes networks of gluon_ran: give the name of one of GluonCV's, or use "
+            "count_macs for any other"
+        )
     else:
         spec = find_spec(what) if isinstance(what, str) else what
         net = build(spec)

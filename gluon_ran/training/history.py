@@ -19,6 +19,8 @@ class EpochResult:
         val_top5: top-5 accuracy on it.
         images_per_second: training pictures a second, without validation.
         losses: mean loss of each step.
+        size: edge in pixels that its pictures were shrunk to, for training and validation; None for
+            their own size.
     """
 
     epoch: int
@@ -30,6 +32,7 @@ class EpochResult:
     val_top5: float | None
     images_per_second: float
     losses: list[float]
+    size: int | None = None
 
 
 @dataclass
@@ -49,8 +52,8 @@ class History:
     best_epoch: int | None = None
 
     def improved_by(self, result: EpochResult) -> bool:
-        """Whether an epoch's result is the best so far."""
-        if result.val_top1 is None:
+        """Whether an epoch's result is the best so far of those at the pictures' own size."""
+        if result.val_top1 is None or result.size is not None:
             return False
         return self.best_top1 is None or result.val_top1 > self.best_top1
 

@@ -20,7 +20,7 @@ from gluon_ran.training.history import EpochResult, History
 from gluon_ran.training.interrupt import StopRequest
 from gluon_ran.training.monitor import LOG, Board
 from gluon_ran.training.precision import check_dtype
-from gluon_ran.training.recipe import Recipe
+from gluon_ran.training.recipe import Recipe, size_at
 from gluon_ran.training.run import RunDirectory
 from gluon_ran.training.step import Stepper
 from gluon_ran.visualize import plot_curves
@@ -159,6 +159,7 @@ def _result(
         val_top5=score.top5 if score else None,
         images_per_second=speed,
         losses=meter.losses,
+        size=size_at(epoch, recipe),
     )
 
 

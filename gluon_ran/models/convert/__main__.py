@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gluon_ran.models.convert.files import convert, load_converted, save_convert
 from gluon_ran.models.convert.mapping import Conversion
 from gluon_ran.models.convert.ports import PORTS
 from gluon_ran.models.convert.reading import ConversionError
+from gluon_ran.models.spec import Spec
 
 from mxnet import nd
 
@@ -55,6 +57,8 @@ def _changes(settings: list[str]) -> dict[str, Any]:
         name, equals, value = setting.partition("=")
         if not equals:
             raise ConversionError(f"--set {setting}: give FIELD=VALUE")
+        if name not in {field.name for field in fields(Spec)} - {"source"}:
+            raise ConversionError(f"--set {setting}: Spec has no field {name!r} to set")
         try:
             changes[name] = json.loads(value)
         except ValueError:
@@ -63,19 +67,27 @@ def _changes(settings: list[str]) -> dict[str, Any]:
 
 
 def check(conversion: Conversion, path: Path) -> None:
-    """Proves that the written network is the converted one, and that its scores are numbers.
+    """Proves that the written network is the converted one.
 
     Raises:
-        ConversionError: it isn't, or they aren't.
+        ConversionError: it isn't.
     """
     net = load_converted(path)
     for name, parameter in net._collect_params_with_prefix().items():
         if not np.array_equal(parameter.data().asnumpy(), conversion.arrays[name], equal_nan=True):
             raise ConversionError(f"{path}: {name} is not what was converted")
-    spec = conversion.spec
+
+
+def check_scores(conversion: Conversion) -> None:
+    """Proves that the scores of a random picture are numbers.
+
+    Raises:
+        ConversionError: they aren't.
+    """
+    spec, net = conversion.spec, conversion.network()
     scores = net(nd.random.uniform(0, 1, (1, spec.in_channels, *spec.input_size))).asnumpy()
     if not np.isfinite(scores).all():
-        raise ConversionError(f"{path}: the scores of a random picture are not finite")
+        raise ConversionError("the scores of a random picture are not finite; nothing is written")
 
 
 def report(conversion: Conversion) -> str:
@@ -97,10 +109,12 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     try:
         conversion = convert(args.file, args.source, **_changes(args.set))
+        if args.check:
+            check_scores(conversion)
         spec = save_converted(conversion, args.out, args.force)
         if args.check:
             check(conversion, args.out)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(report(conversion))

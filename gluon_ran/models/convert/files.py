@@ -52,12 +52,15 @@ def save_converted(conversion: Conversion, path: str | Path, force: bool = False
         force: replace files that are there.
 
     Raises:
-        ConversionError: a file is there already, or `path` does not end in `.params`.
+        ConversionError: a file is there already, its folder is not, or `path` does not end in
+            `.params`.
     """
     weights, spec = _paths(path)
     for there in (weights, spec):
         if there.exists() and not force:
             raise ConversionError(f"{there} exists already: name another file, or replace it")
+    if not weights.parent.is_dir():
+        raise ConversionError(f"there is no folder {weights.parent}: make it, or name another")
     arrays = {name: nd.array(array) for name, array in conversion.arrays.items()}
     with _replacing(weights) as temporary:
         nd.save(str(temporary), arrays)
