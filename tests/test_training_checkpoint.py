@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -94,14 +95,14 @@ def test_another_save_period_spares_what_was_kept_before(tmp_path):
 def test_a_failure_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch, failing):
     model, trainer = trained()
     save(tmp_path, 0, model, trainer)
-    replace = cp.os.replace
+    replace = os.replace
 
     def break_down(source, target):
         if str(target).endswith(failing):
             raise OSError(28, "No space left on device")
         replace(source, target)
 
-    monkeypatch.setattr(cp.os, "replace", break_down)
+    monkeypatch.setattr(os, "replace", break_down)
     with pytest.raises(OSError, match="No space left"):
         save(tmp_path, 1, model, trainer)
     monkeypatch.undo()

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gluon_ran import _runtime  # noqa: F401
+from gluon_ran._files import atomic_path
 from gluon_ran.models import weights
 
 import mxnet as mx
@@ -26,32 +24,6 @@ from mxnet.gluon import HybridBlock, Trainer
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is missing, damaged or of another network: says which and what to do."""
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which then takes the place of `path` at once.
-
-    If writing fails, what was at `path` stays and the temporary file goes.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        if temporary.exists():
-            temporary.unlink()
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

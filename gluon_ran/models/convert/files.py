@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gluon_ran._files import atomic_path
 from gluon_ran.models.convert.mapping import Conversion, convert_arrays
 from gluon_ran.models.convert.reading import ConversionError, read_arrays
 from gluon_ran.models.network import ResidualAttentionNet
@@ -62,9 +60,9 @@ def save_converted(conversion: Conversion, path: str | Path, force: bool = False
     if not weights.parent.is_dir():
         raise ConversionError(f"there is no folder {weights.parent}: make it, or name another")
     arrays = {name: nd.array(array) for name, array in conversion.arrays.items()}
-    with _replacing(weights) as temporary:
+    with atomic_path(weights) as temporary:
         nd.save(str(temporary), arrays)
-    with _replacing(spec) as temporary:
+    with atomic_path(spec) as temporary:
         temporary.write_text(conversion.spec.to_json(), encoding="utf-8")
     return spec
 
@@ -90,17 +88,3 @@ def _paths(path: str | Path) -> tuple[Path, Path]:
     if path.suffix != ".params":
         raise ConversionError(f"{path} does not end in .params, as Gluon's weights do")
     return path, path.with_suffix(".json")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which then takes the place of `path` at once."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        if temporary.exists():
-            temporary.unlink()

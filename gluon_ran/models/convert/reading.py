@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import zipfile
 from pathlib import Path
@@ -85,14 +84,8 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     torch = _import_torch(path)
     try:
         state = torch.load(str(path), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise ConversionError(
-            f"{path} holds more than tensors{f', {asked[1]}' if asked else ''}, and to unpickle "
-            "that could run any code: save net.state_dict() where it was trained"
-        ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, TypeError) as error:
-        raise ConversionError(f"{path} is not a whole checkpoint ({_reason(error)})") from None
+    except Exception as error:  # PyTorch raises its own, RuntimeError, EOFError ...
+        raise _torch_refusal(path, error) from None
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -102,6 +95,16 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         raise ConversionError(f"{path} is not a state dict, names with a tensor each")
     arrays = {name: _from_torch(torch, f"{path}: {name}", t) for name, t in state.items()}
     return _state_dict(arrays)
+
+
+def _torch_refusal(path: Path, error: Exception) -> ConversionError:
+    if type(error).__name__ != "UnpicklingError":
+        return ConversionError(f"{path} is not a whole checkpoint ({_reason(error)})")
+    asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return ConversionError(
+        f"{path} holds more than tensors{f', {asked[1]}' if asked else ''}, and to unpickle "
+        "that could run any code: save net.state_dict() where it was trained"
+    )
 
 
 def _import_torch(path: Path) -> Any:
