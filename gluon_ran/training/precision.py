@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models import ResidualAttentionNet
+from gluon_ran.training.fusion import fuse_norm_relu
 
 import mxnet as mx
 from mxnet.contrib import amp
@@ -57,29 +58,28 @@ def training_graph(net: HybridBlock, dtype: str, shape: tuple[int, ...]) -> Hybr
     """A hybridized block that computes what `net` does, in a precision, with `net`'s parameters.
 
     Parameters, gradients, normalisation statistics and the classifier stay in float32; casts
-    around the convolutions and the interpolations do the rest. No other network of the process
-    is touched.
+    around the convolutions and the interpolations do the rest. In a blocked network BatchNorms
+    take the ReLUs behind them along (`fuse_norm_relu`). No other network of the process is touched.
 
     Args:
         net: an initialised network of one input.
         dtype: "float32", "bfloat16" or "float16".
         shape: (N, C, H, W) of the batches; N may differ from call to call.
     """
-    if dtype == "float32":
-        graph = net
-    else:
-        data = mx.sym.var("data", dtype="float32")
-        graph = SymbolBlock(symbol_of(net, dtype, shape), data, params=net.collect_params())
+    data = mx.sym.var("data", dtype="float32")
+    graph = SymbolBlock(symbol_of(net, dtype, shape), data, params=net.collect_params())
     graph.hybridize(static_alloc=True, static_shape=True)
     return graph
 
 
 def symbol_of(net: HybridBlock, dtype: str, shape: tuple[int, ...]) -> mx.sym.Symbol:
-    """The network as a symbol of "data", with casts for a precision; see `training_graph`."""
+    """The network as a symbol of "data", for a precision; see `training_graph`."""
     with ExitStack() as stack:
         if isinstance(net, ResidualAttentionNet):
             stack.enter_context(net.traced_for(shape))
         graph = net(mx.sym.var("data", dtype="float32"))
+    if getattr(net, "blocked", False) and mx.runtime.Features().is_enabled("MKLDNN"):
+        graph = fuse_norm_relu(graph, shape)
     if dtype == "float32":
         return graph
     return amp.convert_symbol(

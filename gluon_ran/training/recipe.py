@@ -179,9 +179,9 @@ RECIPES = {
             name="short",
             source="ours, for the best of a few epochs; rate and decay chosen on 5,000 of the"
             " training pictures, progressive sizes after fast.ai's DAWNBench entries",
-            epochs=11,
+            epochs=12,
             lr=0.2,
-            wd=5e-4,
+            wd=2e-4,
             no_wd=True,
             lr_mode="cosine",
             warmup_epochs=1,
