@@ -243,6 +243,27 @@ def test_the_memory_that_is_free_is_known_on_linux():
     assert free is None or 2**20 < free < 2**50
 
 
+@pytest.mark.parametrize("splits", [("train",), ("test",), ("test", "train"), ()])
+def test_the_splits_asked_for_are_read_alone(tmp_path, splits, log):
+    both = dict(zip(("train", "test"), load_folder(fill(tmp_path, COUNTS), 8)))
+    log.clear()
+    found = load_folder(tmp_path, 8, splits=splits)
+    assert len(found) == len(splits)
+    for split, dataset in zip(splits, found):
+        assert np.array_equal(dataset.images, both[split].images)
+        assert np.array_equal(dataset.labels, both[split].labels)
+    count = sum(len(both[split]) for split in splits)
+    assert f"reading {count} pictures" in log.text
+
+
+def test_the_splits_of_every_data_set_are_train_and_test(tmp_path):
+    (test,) = load_dataset("digits", splits=["test"])
+    assert np.array_equal(test.images, load_dataset("digits")[1].images)
+    for name, folder in (("digits", None), ("folder", fill(tmp_path, COUNTS))):
+        with pytest.raises(DataError, match="splits 'val' is unknown"):
+            load_dataset(name, folder, size=None if folder is None else 8, splits=["val"])
+
+
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
 def test_the_catalog_gives_the_same(tmp_path, fit):
     fill(tmp_path, COUNTS)

@@ -8,7 +8,15 @@ import pytest
 from pictures import fill, picture
 
 from gluon_ran import _runtime  # noqa: F401
-from gluon_ran.data import DataError, kind_of, load_dataset, load_record_pair
+from gluon_ran.data import (
+    DataError,
+    find_dataset,
+    kind_of,
+    load_dataset,
+    load_record_pair,
+    loading,
+    record_pairs,
+)
 
 import mxnet as mx
 
@@ -148,3 +156,28 @@ def test_a_folder_and_its_records_give_the_same_pictures(tmp_path):
         for a, b in zip(folder, packed):
             assert np.array_equal(a.images, b.images) and np.array_equal(a.labels, b.labels)
             assert a.class_names == b.class_names
+
+
+def test_one_split_is_read_with_the_classes_of_both(tmp_path):
+    both = load_record_pair(write_pair(tmp_path), 8)
+    (test,) = load_record_pair(tmp_path, 8, splits=["test"])
+    assert np.array_equal(test.images, both[1].images) and test.class_names == both[0].class_names
+
+
+def test_files_that_do_not_fit_in_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    write_pair(tmp_path)
+    monkeypatch.setattr(loading, "_available_memory", lambda: 100)
+    monkeypatch.setattr(record_pairs, "read_labelled", None)
+    with pytest.raises(DataError, match="own_train.rec and .*own_test.rec: to read them takes"):
+        load_record_pair(tmp_path, 8)
+
+
+def test_the_data_set_of_a_folder_is_found(tmp_path):
+    assert find_dataset(write_pair(tmp_path / "a")) == "records"
+    assert find_dataset(fill(tmp_path / "b", {"blue": 1, "red": 1})) == "folder"
+    assert find_dataset(write_pair(tmp_path / "c", "cifar100_train", "cifar100_test")) == "cifar100"
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "cifar-10-binary.tar.gz").touch()
+    assert find_dataset(tmp_path / "d") == "cifar10"
+    with pytest.raises(DataError, match="does not exist"):
+        find_dataset(tmp_path / "e")

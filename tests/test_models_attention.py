@@ -211,6 +211,39 @@ def numeric_gradients(function, x, weights, step=1e-5):
     return gradients
 
 
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_the_gradients_of_a_module_are_the_numeric_ones(changes):
+    """In float64, along a random direction of the input and of each parameter, while training."""
+    module = module_of(2, size=(8, 12), method="bilinear", **changes)
+    x = pictures((8, 12)).astype("float64")
+    module.cast("float64")
+    module(x)
+    weights = nd.random.normal(shape=x.shape, dtype="float64")
+
+    def loss():
+        with autograd.train_mode():
+            return (module(x) * weights).sum()
+
+    x.attach_grad()
+    with autograd.record():
+        value = loss()
+    value.backward()
+    trained = [p for p in module.collect_params().values() if p.grad_req != "null"]
+    assert len(trained) > 50
+    step = 1e-6
+    for array in [x, *(p.data() for p in trained)]:
+        direction, kept = nd.random.normal(shape=array.shape, dtype="float64"), array.copy()
+        ends = []
+        for sign in (1, -1):
+            array[:] = kept + sign * step * direction
+            ends.append(loss().asscalar())
+        array[:] = kept
+        numeric = (ends[0] - ends[1]) / (2 * step)
+        exact = (array.grad * direction).sum().asscalar()
+        scale = array.grad.norm().asscalar() * direction.norm().asscalar()
+        assert abs(numeric - exact) < 1e-4 * scale + 1e-6
+
+
 def normalised(attention):
     """What a head does behind its convolutions."""
     return partial(MaskHead(4, Norm(), attention)._attend, nd)

@@ -198,6 +198,18 @@ def test_freezing_again_frees_what_is_no_longer_named():
     assert not any(p.grad_req != "null" for n, p in net.collect_params().items() if "running" in n)
 
 
+def test_freeing_leaves_what_someone_else_had_set():
+    net = narrow(norm_kwargs={"use_global_stats": True})
+    first, last = (net.features.stages[index].collect_params() for index in (0, 2))
+    first.setattr("grad_req", "add")
+    last.setattr("grad_req", "null")
+    before = {name: p.grad_req for name, p in net.collect_params().items()}
+    for stages in (2, 1, None):
+        net.freeze(stages)
+        assert all(norm._kwargs["use_global_stats"] for norm in blocks(net, nn.BatchNorm))
+    assert {name: p.grad_req for name, p in net.collect_params().items()} == before
+
+
 @pytest.mark.parametrize("stages", [-1, 4])
 def test_stages_that_are_not_there_are_refused(stages):
     with pytest.raises(ValueError, match=f"has 3 stages.* not {stages}"):

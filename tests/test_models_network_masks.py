@@ -1,9 +1,12 @@
+import json
+from collections import Counter
+
 import pytest
 from networks import assert_close, assert_same, blocks, gradients, narrow, pictures
 
 from gluon_ran.models.attention import MaskHead
 
-from mxnet import autograd, nd
+from mxnet import autograd, nd, sym
 
 
 def calibrated(**changes):
@@ -63,6 +66,26 @@ def test_masks_are_in_inference_mode_even_while_training():
         masks = net.masks(x)
     for mask, wanted in zip(masks, expected):
         assert_same(mask, wanted)
+
+
+@pytest.mark.parametrize("changes", [{}, {"modules": (1, 2, 1)}, {"mask": "local_conv"}], ids=str)
+def test_masks_cost_one_pass(changes):
+    """No layer is computed twice, and none that the network itself does not compute."""
+
+    def layers(symbol):
+        nodes = json.loads(symbol.tojson())["nodes"]
+        return Counter(
+            nodes[node["inputs"][1][0]]["name"] for node in nodes if node["op"] == "Convolution"
+        )
+
+    net = narrow(**changes)
+    x = pictures()
+    with net.traced_for(x.shape):
+        whole = layers(net(sym.var("data")))
+    masks = layers(net.mask_graph(x.shape))
+    assert set(masks.values()) == {1} and set(masks) <= set(whole)
+    last = blocks(net, MaskHead)[-1].conv2.weight.name
+    assert last in masks and len(masks) < len(whole)
 
 
 def test_masks_leave_the_network_able_to_learn():

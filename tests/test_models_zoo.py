@@ -111,6 +111,22 @@ def test_a_baseline_is_gluoncvs_network(name):
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["cifar_resnet20_v1", "cifar_resnet20_v2", "cifar_wideresnet16_10", "cifar_resnext29_32x4d"],
+)
+def test_all_of_a_baseline_learns_hybridized_or_not(name):
+    net = get_model(name, classes=7)
+    net.initialize()
+    x = pictures(16, 16, count=4)
+    plain = gradients(net, x)
+    assert [key for key, gradient in plain.items() if not gradient.asnumpy().any()] == []
+    scores = net(x)
+    net.hybridize(static_alloc=True, static_shape=True)
+    assert_close(net(x), scores, 1e-5)
+    assert_same_direction(gradients(net, x), plain)
+
+
+@pytest.mark.parametrize(
     "name, millions",
     [
         ("cifar_resnet56_v2", 0.86),

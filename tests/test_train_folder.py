@@ -9,7 +9,9 @@ from pictures import break_some, fill
 from scripts import script
 from small import SPEC
 
-from gluon_ran.models.spec import SPECS
+from gluon_ran.models import Card, save_with_card
+from gluon_ran.models.specs import SPECS
+from gluon_ran.training import RunDirectory, Trained
 
 import mxnet as mx
 
@@ -26,8 +28,9 @@ def own_pictures(tmp_path, monkeypatch):
 
 
 def train(*flags, data_dir="signs", model="tiny", name="folder_train"):
+    named = [] if model is None else ["--model", model]
     return script(name).main(
-        ["--data-dir", data_dir, "--model", model, "--size", "16", "--epochs", "1", "-b", "8",
+        ["--data-dir", data_dir, *named, "--size", "16", "--epochs", "1", "-b", "8",
          "--warmup-epochs", "0", "--flip", "none", *flags]
     )  # fmt: skip
 
@@ -48,10 +51,11 @@ def weights_of(run):
 def path_of(*flags, name="folder_train"):
     """The default run directory of some flags."""
     module, args = script("make_run"), script(name).make_parser().parse_args(list(flags))
-    dataset, spec = module._dataset(args), module._spec(args)
+    trained = None if args.weights is None else Trained(args.weights)
+    dataset, spec = module._dataset(args), module._spec(args, trained)
     settings = script("flags").picture_settings(args, dataset, spec, {})
     recipe = script("flags").recipe_from(args)
-    return module._default_path(args, dataset, spec, recipe, settings).name
+    return module._default_path(args, dataset, spec, recipe, settings, trained).name
 
 
 def test_a_folder_is_trained_on_gone_on_with_and_evaluated(tmp_path, capsys):
@@ -77,17 +81,20 @@ def test_a_folder_is_trained_on_gone_on_with_and_evaluated(tmp_path, capsys):
     assert result["count"] == 6 and result["top1"] == row["val_top1"]
 
 
-def test_records_are_found_by_what_the_folder_holds(tmp_path):
-    writer = mx.recordio.MXIndexedRecordIO
-    for part in ("train", "val"):
-        pack = writer(f"own_{part}.idx", f"own_{part}.rec", "w")
-        for number, file in enumerate(sorted((tmp_path / "signs").glob("*/*.png"))):
+def pack(folder, *parts):
+    """Writes folder / signs as RecordIO files of so many parts to folder / packed."""
+    (folder / "packed").mkdir()
+    for part in parts:
+        stem = folder / "packed" / f"own_{part}"
+        writer = mx.recordio.MXIndexedRecordIO(f"{stem}.idx", f"{stem}.rec", "w")
+        for number, file in enumerate(sorted((folder / "signs").glob("*/*.png"))):
             header = mx.recordio.IRHeader(0, float(number % 3), number, 0)
-            pack.write_idx(number, mx.recordio.pack(header, file.read_bytes()))
-        pack.close()
-    (tmp_path / "packed").mkdir()
-    for file in tmp_path.glob("own_*"):
-        file.rename(tmp_path / "packed" / file.name)
+            writer.write_idx(number, mx.recordio.pack(header, file.read_bytes()))
+        writer.close()
+
+
+def test_records_are_found_by_what_the_folder_holds(tmp_path):
+    pack(tmp_path, "train", "val")
     assert train("--save-dir", "run", "--fit", "pad", data_dir="packed") == 0
     data = data_of(tmp_path / "run")
     assert (data["dataset"], data["fit"], data["class_names"]) == ("records", "pad", list("012"))
@@ -196,18 +203,46 @@ def test_other_classes_are_not_evaluated(tmp_path, capsys):
     assert "trained for 3 classes and folder has 4" in capsys.readouterr().err
     fill(tmp_path / "same", {"blue": 3, "green": 3, "red": 3})
     assert evaluate("run", "--data-dir", "same", "--size", "32") == 0
-    assert evaluate("run", "--unit", "resnext") == 1
-    assert "leave out --unit" in capsys.readouterr().err
+    assert evaluate("run", "--unit", "resnext", "--model", "tiny") == 1
+    assert "leave out --model, --unit" in capsys.readouterr().err
 
 
-def test_a_weights_file_is_evaluated_on_a_folder(tmp_path):
+def test_a_weights_file_is_evaluated_on_what_the_folder_holds(tmp_path, capsys):
     assert train("--save-dir", "run", "--attention", "spatial") == 0
-    flags = ["--model", "tiny", "--dataset", "folder", "--data-dir", "signs", "--size", "16"]
-    weights = str(weights_of(tmp_path / "run"))
-    assert evaluate(weights, *flags, "--attention", "spatial", "--out", "a") == 0
+    weights_of(tmp_path / "run").rename(tmp_path / "bare.params")
+    flags = ["--data-dir", "signs", "--size", "16", "--out", "a"]
+    assert evaluate("bare.params", *flags) == 1
+    assert "name it with --model" in capsys.readouterr().err
+    assert evaluate("bare.params", *flags, "--model", "tiny", "--attention", "spatial") == 0
     result = json.loads((tmp_path / "a" / "evaluation.json").read_text())
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert result["top1"] == row["val_top1"]
+    assert result["top1"] == row["val_top1"] and result["dataset"] == "folder"
+
+
+def test_evaluation_reads_the_split_that_it_scores_alone(tmp_path, capsys):
+    fill(tmp_path / "parted" / "train", COUNTS)
+    fill(tmp_path / "parted" / "test", COUNTS)
+    assert train("--save-dir", "run", data_dir="parted") == 0
+    break_some(tmp_path / "parted" / "train" / "red")
+    assert evaluate("run") == 0
+    assert evaluate("run", "--split", "train") == 1
+    assert "are broken" in capsys.readouterr().err
+
+
+def test_another_data_set_is_read_as_the_runs_was(tmp_path, monkeypatch):
+    pack(tmp_path, "train", "val")
+    (tmp_path / "packed" / "classes.txt").write_text("\n".join(sorted(COUNTS)))
+    assert train("--save-dir", "run", "--fit", "pad", data_dir="packed") == 0
+    module, seen = script("evaluate"), {}
+    load = module.load_dataset
+
+    def watched(*args, **settings):
+        seen.update(settings)
+        return load(*args, **settings)
+
+    monkeypatch.setattr(module, "load_dataset", watched)
+    assert evaluate("run", "--dataset", "folder", "--data-dir", "signs") == 0
+    assert (seen["size"], seen["fit"], seen["splits"]) == ((16, 16), "pad", ["test"])
 
 
 def test_training_starts_from_weights_with_a_new_classifier(tmp_path, capsys):
@@ -235,8 +270,11 @@ def test_a_run_from_weights_goes_on_without_their_file(tmp_path, capsys):
     flags = ["--save-dir", "run", "--weights", "w.params"]
     assert train(*flags) == 0
     before = (tmp_path / "run" / "checkpoints" / "last.json").read_text()
-    (tmp_path / "w.params").rename(tmp_path / "other.params")
     assert train(*flags) == 0
+    (tmp_path / "w.params").rename(tmp_path / "other.params")
+    capsys.readouterr()
+    assert train(*flags) == 1
+    assert "goes on without them by --resume RUN" in capsys.readouterr().err
     assert script("folder_train").main(["--resume", "run"]) == 0
     assert (tmp_path / "run" / "checkpoints" / "last.json").read_text() == before
     capsys.readouterr()
@@ -244,9 +282,69 @@ def test_a_run_from_weights_goes_on_without_their_file(tmp_path, capsys):
     assert "None now" in capsys.readouterr().err
     assert train("--save-dir", "run", "--weights", "other.params") == 1
     assert "weights w.params sha256 " in capsys.readouterr().err
-    (tmp_path / "w.params").write_bytes(b"another")
+    arrays = mx.nd.load("other.params")
+    mx.nd.save("w.params", {name: array + 1 for name, array in arrays.items()})
     assert train(*flags) == 1
     assert "holds another run (weights" in capsys.readouterr().err
+
+
+def test_weights_bring_their_network_and_normalisation_along(tmp_path, capsys):
+    """From a run, from a checkpoint in it, and from a file with a card; not from a bare file."""
+    assert train("--save-dir", "first", "--learning", "naive", "--epochs", "2") == 0
+    fill(tmp_path / "four", {**COUNTS, "yellow": 8})
+    weights, first = weights_of(tmp_path / "first"), RunDirectory.open("first")
+    card = Card(first.spec, first.normalization, ("a", "b", "c"))
+    save_with_card(mx.nd.load(str(weights)), card, tmp_path / "carded.params")
+    for number, source in enumerate(("first", str(weights), "carded.params")):
+        run = f"run{number}"
+        assert train("--weights", source, "--save-dir", run, data_dir="four", model=None) == 0
+        opened = RunDirectory.open(run)
+        assert opened.recipe.normalization == "weights"
+        assert opened.data["normalization"] == first.data["normalization"]
+        assert (opened.spec.learning, opened.spec.classes) == ("naive", 4)
+        assert script("folder_train").main(["--resume", run]) == 0
+        assert evaluate(run) == 0
+    log = (tmp_path / "run0" / "train.log").read_text()
+    assert "made anew: output.weight, output.bias" in log
+
+    flags = ["--weights", "first", "--save-dir", "own", "--normalization", "channel"]
+    assert train(*flags, data_dir="four") == 0
+    own = RunDirectory.open("own")
+    assert own.recipe.normalization == "channel"
+    assert own.data["normalization"] != first.data["normalization"]
+
+    (tmp_path / "bare.params").write_bytes(weights.read_bytes())
+    assert train("--weights", "bare.params", "--save-dir", "bare", data_dir="four") == 0
+    bare = RunDirectory.open("bare")
+    assert (bare.recipe.normalization, bare.spec.learning) == ("channel", "residual")
+
+    capsys.readouterr()
+    flags = ["--weights", "bare.params", "--normalization", "weights", "--save-dir", "none"]
+    assert train(*flags) == 1
+    assert "nothing tells how for bare.params" in capsys.readouterr().err
+    assert train("--weights", "first", model="cifar_attention56_thin") == 1
+    assert "first holds the weights of tiny, not of cifar_attention56_thin" in (
+        capsys.readouterr().err
+    )
+    assert train("--normalization", "weights") == 1
+    assert "there are no --weights" in capsys.readouterr().err
+
+
+def test_a_classifier_of_other_classes_is_told_of(tmp_path, capsys):
+    assert train("--save-dir", "first") == 0
+    fill(tmp_path / "others", {"left": 8, "right": 8, "stop": 8})
+    assert train("--weights", "first", "--save-dir", "same") == 0
+    assert "the classifier with them" in (tmp_path / "same" / "train.log").read_text()
+    assert "other classes" not in capsys.readouterr().err
+    assert train("--weights", "first", "--save-dir", "run", data_dir="others") == 0
+    assert "for as many other classes: blue, green, red" in capsys.readouterr().err
+
+
+def test_a_mean_picture_of_another_size_cannot_be_taken_over(tmp_path, capsys):
+    assert train("--save-dir", "first", "--normalization", "per_pixel") == 0
+    assert train("--weights", "first", "--save-dir", "run") == 0
+    assert train("--weights", "first", "--save-dir", "large", "--size", "32") == 1
+    assert "a mean picture of 16x16, and these pictures are 32x32" in capsys.readouterr().err
 
 
 def test_stages_that_are_not_there_cannot_be_frozen(tmp_path, capsys):
@@ -256,12 +354,13 @@ def test_stages_that_are_not_there_cannot_be_frozen(tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-def test_weights_of_another_network_are_refused(tmp_path, capsys):
+def test_weights_of_another_network_are_refused_before_pictures_are_read(tmp_path, capsys):
     assert train("--save-dir", "first") == 0
-    weights = str(weights_of(tmp_path / "first"))
-    assert train("--weights", weights, "--attention", "channel", "--mask", "local_conv") == 1
-    assert train("--weights", weights, model="cifar_attention56_thin") == 1
-    assert "does not hold the weights of this network" in capsys.readouterr().err
+    weights_of(tmp_path / "first").rename(tmp_path / "bare.params")
+    assert not (tmp_path / "no" / "pictures").exists()
+    for flags in (["--mask", "local_conv"], ["--model", "cifar_attention56_thin"]):
+        assert train("--weights", "bare.params", *flags, data_dir="no/pictures") == 1
+        assert "does not hold the weights of this network" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

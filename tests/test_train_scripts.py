@@ -12,7 +12,7 @@ from small import SPEC
 
 from gluon_ran.data import Dataset
 from gluon_ran.data import load_dataset as load_whole
-from gluon_ran.models.spec import SPECS
+from gluon_ran.models.specs import SPECS
 
 TINY = replace(SPEC, name="tiny", classes=10)
 
@@ -22,8 +22,8 @@ def small_digits(tmp_path, monkeypatch):
     """A tiny network and 60 digits, in a working directory of their own."""
 
     def load(name, data_dir=None, **settings):
-        train, test = load_whole(name, data_dir, **settings)
-        return [Dataset(d.images[:60], d.labels[:60], d.class_names) for d in (train, test)]
+        splits = load_whole(name, data_dir, **settings)
+        return [Dataset(d.images[:60], d.labels[:60], d.class_names) for d in splits]
 
     monkeypatch.setitem(SPECS, "tiny", TINY)
     monkeypatch.chdir(tmp_path)
@@ -110,10 +110,17 @@ def test_the_last_checkpoint_scores_what_the_run_logged(tmp_path):
 
 def test_a_weights_file_is_evaluated_with_its_model(tmp_path, capsys):
     assert train("--save-dir", "run") == 0
-    weights = next((tmp_path / "run" / "checkpoints").glob("*.params"))
+    checkpoint = next((tmp_path / "run" / "checkpoints").glob("*.params"))
+    assert evaluate(str(checkpoint), "--out", "in_run") == 0
+    weights = checkpoint.rename(tmp_path / "best.params")
     assert evaluate(str(weights), "--model", "tiny", "--dataset", "digits", "--out", "a") == 0
+    known, told = (
+        json.loads((tmp_path / folder / "evaluation.json").read_text())
+        for folder in ("in_run", "a")
+    )
+    assert known["loss"] == told["loss"] and known["dataset"] == "digits"
     assert evaluate(str(weights)) == 1
-    assert "name its network with --model" in capsys.readouterr().err
+    assert "name it with --model" in capsys.readouterr().err
     assert evaluate(str(weights), "--model", "cifar_attention56_thin", "--dataset", "digits") == 1
     assert "does not hold the weights of this network" in capsys.readouterr().err
 
@@ -180,8 +187,7 @@ def test_a_run_on_other_labels_or_devices_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["nowhere", "--model", "tiny"], "there is no nowhere"),
-        ([".", "--model", "tiny"], "leave out --model"),
+        (["nowhere", "--model", "tiny"], "there are no weights at nowhere"),
         (["."], "is not a run directory"),
     ],
 )

@@ -1,17 +1,18 @@
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from small import SPEC
+from small import RECIPE
 
-from gluon_ran.models import ResidualAttentionNet, get_model
-from gluon_ran.models.spec import change
+from gluon_ran.models import get_model
+from gluon_ran.training import precision
 from gluon_ran.training.fusion import fuse_norm_relu
+from gluon_ran.training.precision import symbol_of
+from gluon_ran.training.step import Stepper
 
 import mxnet as mx
-from mxnet import autograd
-from mxnet.gluon import SymbolBlock, nn
 
 FUSED = "_contrib_BatchNormWithReLU"
 
@@ -24,68 +25,78 @@ def operators(symbol):
     return Counter(node["op"] for node in json.loads(symbol.tojson())["nodes"])
 
 
-def trained(net, graph, images):
-    """Scores, gradients and running statistics of a training step, and then scores of inference."""
-    data = mx.sym.var("data", dtype="float32")
-    block = SymbolBlock(graph, data, params=net.collect_params())
-    block.hybridize(static_alloc=True, static_shape=True)
-    with autograd.record():
-        scores = block(images)
-        loss = mx.nd.log_softmax(scores)[:, 0].mean()
-    loss.backward()
-    results = {"scores": scores}
-    for name, parameter in net.collect_params().items():
-        results[name] = (
-            parameter.data() if parameter.grad_req == "null" else parameter.grad()
-        ).copy()
-    results["inference"] = block(images)
-    return {name: array.asnumpy() for name, array in results.items()}
-
-
-def assert_fusion_changes_nothing(make, images):
+def trained(make, dtype, images, monkeypatch, fuse):
+    """Losses, weights, gradients, statistics and scores of two steps; and the operators."""
+    monkeypatch.setattr(precision, "fuse_norm_relu", fuse)
+    net = make()
+    stepper = Stepper(net, replace(RECIPE, dtype=dtype), [mx.cpu()], "device")
+    targets = np.eye(net.spec.classes, dtype=np.float32)[np.arange(len(images)) % 3]
     results = []
-    for fuse in (lambda graph, shape: graph, fuse_norm_relu):
-        mx.random.seed(1)
-        net = make()
-        net.initialize()
-        net(images)
-        if isinstance(net, ResidualAttentionNet):
-            with net.traced_for(images.shape):
-                graph = net(mx.sym.var("data"))
-        else:
-            graph = net(mx.sym.var("data"))
-        results.append(trained(net, fuse(graph, images.shape), images))
-    assert operators(fuse_norm_relu(graph, images.shape))[FUSED] > 0
-    assert len(results[0]) == len(results[1])
-    for (name, plain), fused in zip(results[0].items(), results[1].values()):
-        assert np.array_equal(plain, fused), name
+    for _ in range(2):
+        results.append((stepper(images, targets, 0.05).loss,))
+        for parameter in net.collect_params().values():
+            results.append(parameter.data().asnumpy())
+            if parameter.grad_req != "null":
+                results.append(parameter.grad().asnumpy())
+    results.append(stepper.frozen(images.shape)(mx.nd.array(images)).asnumpy())
+    return results, operators(symbol_of(net, dtype, images.shape))
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"widths": (64, 128)}, {"unit": "inception", "widths": (128, 256)}],
-    ids=str,
-)
-def test_scores_gradients_and_statistics_are_the_same_to_the_bit(changes):
-    images = mx.nd.random.uniform(shape=(8, 3, 16, 16))
-    assert_fusion_changes_nothing(lambda: ResidualAttentionNet(change(SPEC, **changes)), images)
+def assert_fusion_changes_nothing(make, dtype, images, monkeypatch):
+    if dtype == "bfloat16" and not precision.cpu_has_bfloat16():
+        pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
+    plain, _ = trained(make, dtype, images, monkeypatch, lambda graph, shape: graph)
+    fused, found = trained(make, dtype, images, monkeypatch, fuse_norm_relu)
+    assert found[FUSED] > 0
+    assert len(plain) == len(fused)
+    assert all(np.array_equal(one, other) for one, other in zip(plain, fused))
 
 
-@pytest.mark.parametrize("name", ["cifar_resnet20_v1", "cifar_resnet20_v2"])
-def test_baselines_are_the_same_to_the_bit(name):
-    images = mx.nd.random.uniform(shape=(4, 3, 32, 32))
-    assert_fusion_changes_nothing(lambda: get_model(name, classes=5), images)
+NETWORKS = [
+    (name, {})
+    for name in (
+        "attention56", "cifar_attention56", "cifar_attention56_thin", "attentionnext56",
+        "attentioninception56", "cifar_attentionnext56", "cifar_attentioninception56",
+    )
+] + [
+    ("cifar_attention56_thin", changes)
+    for changes in (
+        {"attention": "channel"}, {"attention": "spatial"}, {"learning": "naive"},
+        {"mask": "local_conv"}, {"mask_features": True}, {"upsampling": "bilinear"},
+    )
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("norm", [{}, {"scale": False}, {"center": False}], ids=str)
-def test_a_norm_between_convolutions_is_the_same_to_the_bit(norm):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name, changes", NETWORKS, ids=str)
+def test_training_is_the_same_to_the_bit(name, changes, dtype, monkeypatch):
+    """At full width, which decides about the layouts."""
+    side = 16 if name.startswith("cifar") else 64
+    images = np.random.default_rng(0).random((4, 3, side, side), dtype=np.float32)
+
     def make():
-        net = nn.HybridSequential()
-        net.add(nn.Conv2D(16, 3), nn.BatchNorm(**norm), nn.Activation("relu"), nn.Conv2D(32, 1))
-        net.add(nn.GlobalAvgPool2D(), nn.Dense(3))
+        return get_model(name, classes=3, **changes)
+
+    assert_fusion_changes_nothing(make, dtype, images, monkeypatch)
+
+
+def test_frozen_networks_are_the_same_to_the_bit(monkeypatch):
+    images = np.random.default_rng(0).random((4, 3, 16, 16), dtype=np.float32)
+
+    def make():
+        mx.random.seed(1)
+        net = get_model("cifar_attention56_thin", classes=3)
+        net.initialize()
+        net.freeze(1)
         return net
 
-    assert_fusion_changes_nothing(make, mx.nd.random.uniform(shape=(4, 3, 8, 8)))
+    assert_fusion_changes_nothing(make, "float32", images, monkeypatch)
+
+
+def test_networks_of_other_layouts_are_left_alone():
+    for net in (get_model("cifar_attention56_thin"), get_model("cifar_resnet20_v2")):
+        net.initialize()
+        assert operators(symbol_of(net, "float32", (2, 3, 32, 32)))[FUSED] == 0
 
 
 def test_only_a_norm_read_by_one_relu_between_plain_convolutions_is_fused():

@@ -8,6 +8,7 @@ from small import RECIPE, SPEC, data_record, dataset, net, train_batches, valida
 
 from gluon_ran import fit
 from gluon_ran.data import Dataset
+from gluon_ran.models import Baseline, get_model
 from gluon_ran.training import CheckpointError, RunDirectory, TrainingDiverged, loop
 from gluon_ran.training.interrupt import StopRequest
 from gluon_ran.training.precision import cpu_has_bfloat16
@@ -114,6 +115,42 @@ def test_an_interrupted_run_ends_with_the_bits_of_one_never_touched(
     losses = [row["losses"] for row in RunDirectory.open(tmp_path / "run").metrics()]
     assert losses == [result.losses for result in whole.epochs]
     assert (rest.best_top1, rest.best_epoch) == (whole.best_top1, whole.best_epoch)
+
+
+def frozen():
+    mx.random.seed(1)
+    model = net()
+    model.initialize()
+    model.freeze(1)
+    return model
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "make, spec",
+    [
+        (frozen, SPEC),
+        (lambda: get_model("cifar_resnet20_v1", 3), Baseline("cifar_resnet20_v1", 3)),
+        (lambda: get_model("cifar_resnet20_v2", 3), Baseline("cifar_resnet20_v2", 3)),
+    ],
+    ids=["frozen", "resnet_v1", "resnet_v2"],
+)
+def test_frozen_networks_and_baselines_go_on_to_the_same_bits(tmp_path, make, spec, dtype):
+    if dtype == "bfloat16" and not cpu_has_bfloat16():
+        pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
+    recipe = replace(RECIPE, dtype=dtype, epochs=2)
+    record = {**data_record(), "freeze": 1}
+    start = lambda name: RunDirectory.start(tmp_path / name, spec, recipe, record)  # noqa: E731
+    quiet, whole = train(make(), recipe, start("quiet"))
+    broken = interrupt_after(train_batches(recipe), 1, 1)
+    _, part = train(make(), recipe, start("run"), broken)
+    assert not part.completed and len(part.epochs) == 1
+    resumed, rest = train(make(), recipe, start("run"))
+    assert rest.completed
+    assert_equal(arrays(quiet), arrays(resumed))
+    if make is frozen:
+        kept = make().features.stem
+        assert_equal(arrays(kept), arrays(quiet.features.stem))
 
 
 def test_a_finished_run_started_again_trains_nothing(tmp_path):

@@ -27,7 +27,7 @@ from gluon_ran.data import (
     describe_imbalance,
 )
 from gluon_ran.models import build
-from gluon_ran.models.spec import DEPTHS
+from gluon_ran.models.specs import DEPTHS
 from gluon_ran.training import Recipe, RunDirectory
 from gluon_ran.training.monitor import LOG
 
@@ -87,12 +87,14 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         "--model", metavar="NAME",
         choices=[*gluon_ran.list_models(), *gluon_ran.list_baselines()],
         help="any network of the zoo, as cifar_attention56_thin, or of GluonCV's, as "
-        "cifar_resnet56_v2 (default: that of --num-layers)",
+        "cifar_resnet56_v2 (default: that of --weights where they tell, else of --num-layers)",
     )  # fmt: skip
     group.add_argument(
-        "--weights", metavar="FILE", type=Path,
-        help="start from trained weights; the classifier is made anew where the number of classes "
-        "differs (default: from scratch)",
+        "--weights", metavar="RUN_OR_FILE", type=Path,
+        help="start from trained weights: a run directory (its best checkpoint) or a .params file; "
+        "the classifier is made anew where the number of classes differs. Where a run or the card "
+        "beside a file tells the network and how its pictures are normalised, these are taken "
+        "over (default: from scratch)",
     )  # fmt: skip
     group.add_argument(
         "--freeze", type=_count, metavar="N",
@@ -183,8 +185,9 @@ def train(args: argparse.Namespace) -> int:
     contexts = training.make_contexts(args.num_gpus)
     training.check_kvstore(args.kvstore)
     if not args.resume:
-        training.check_dtype(recipe_from(args).dtype, contexts)
-        augmentation_of(recipe_from(args))
+        asked = recipe_from(args)
+        training.check_dtype(asked.dtype, contexts)
+        augmentation_of(asked)
     run, train_set, test_set = make_run(args, len(contexts))
     _log_to_file((args.log_dir or run.path) / "train.log")
     recipe, normalization = run.recipe, run.normalization
@@ -224,8 +227,14 @@ def _start_from_weights(
     """Loads trained weights into a run that begins, and freezes what the run keeps frozen."""
     if file is not None and not run.has_checkpoint():
         mx.random.seed(run.recipe.seed)  # for the new classifier
-        new = gluon_ran.load_weights(net, file, contexts, new_head=True)
-        LOG.info("weights from %s%s", file, f"; made anew: {', '.join(new)}" if new else "")
+        trained = training.find_trained(file)
+        new = gluon_ran.load_weights(net, trained.weights, contexts, new_head=True)
+        made = f"made anew: {', '.join(new)}" if new else "the classifier with them"
+        LOG.info("weights from %s; %s", trained.weights, made)
+        names = tuple(run.data["class_names"])
+        if not new and trained.class_names and trained.class_names != names:
+            LOG.warning("the classifier was trained for as many other classes: %s",
+                        ", ".join(trained.class_names))  # fmt: skip
     if run.data.get("freeze") is not None:
         net.freeze(run.data["freeze"])
 

@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Tuple, Union
+from typing import Any
 
 from cli import evaluation_batch
 from flags import add_picture_flags, add_spec_flags, picture_settings, spec_changes
@@ -18,10 +18,19 @@ from make_run import check_size
 
 import gluon_ran
 from gluon_ran import training
-from gluon_ran.data import DATASETS, Batches, Dataset, Normalization, load_dataset
-from gluon_ran.models import Baseline, Spec, build, find_spec
-from gluon_ran.training import Evaluation, RunDirectory
-from gluon_ran.training.checkpoint import checked_file, read_manifest, write_text
+from gluon_ran.data import (
+    DATASETS,
+    OWN,
+    SPLITS,
+    Batches,
+    Dataset,
+    Normalization,
+    find_dataset,
+    load_dataset,
+)
+from gluon_ran.models import Baseline, Spec, build, change_spec, find_spec
+from gluon_ran.training import Evaluation, Trained
+from gluon_ran.training.checkpoint import write_text
 from gluon_ran.visualize import plot_confusion
 
 
@@ -36,14 +45,15 @@ def make_parser() -> argparse.ArgumentParser:
         help="which checkpoint of a run directory (default: best)")  # fmt: skip
     add("--model", metavar="NAME",
         choices=[*gluon_ran.list_models(), *gluon_ran.list_baselines()],
-        help="the network of a weights file, as cifar_attention92")  # fmt: skip
-    add("--dataset", choices=DATASETS, help="default: the run's; cifar10 for a weights file")
+        help="the network of a weights file without a card, as cifar_attention92")  # fmt: skip
+    add("--dataset", choices=DATASETS,
+        help="default: the run's, else what --data-dir holds, else cifar10")  # fmt: skip
     add("--data-dir", metavar="DIR", help="folder of the data (default: the run's, or a download)")
     add("--split", choices=("train", "test"), default="test", help="default: test")
     add("--flip", action="store_true", help="average each picture with its mirror image")
-    add("--normalization", choices=("channel", "per_pixel"), default="channel",
+    add("--normalization", choices=("channel", "per_pixel"),
         help="what a weights file was trained with, statistics from --dataset's training set "
-        "(default: channel; a run directory knows its own)")  # fmt: skip
+        "(default: channel; a run directory, or a card beside the file, tells it)")  # fmt: skip
     add("-b", "--batch-size", type=int,
         help="pictures a batch (default: 250 of 32x32, fewer of larger ones)")  # fmt: skip
     add("--num-gpus", type=int, help="GPUs to use (default: 1 where MXNet sees one, else 0)")
@@ -58,23 +68,35 @@ def evaluate(args: argparse.Namespace) -> tuple[Evaluation, dict]:
 
     Raises:
         ValueError: the flags don't fit together, or the data not the network.
-        RunError, CheckpointError, DataError: a file is missing or damaged.
+        RunError, CheckpointError, WeightsError, DataError: a file is missing or damaged.
     """
-    if not args.target.exists():
-        raise ValueError(f"there is no {args.target}: give a run directory or a .params file")
-    find = _of_run if args.target.is_dir() else _of_weights
-    spec, normalization, weights, name, train, test = find(args)
-    dataset = train if args.split == "train" else test
+    trained = training.find_trained(args.target, args.checkpoint)
+    name = _dataset(args, trained)
+    spec = _spec(args, trained)
+    data_dir, settings = _pictures(args, trained, name, spec)
+    check_size(spec, settings)
+    needs_statistics = trained.normalization is None
+    splits = [
+        each for each in SPLITS if each == args.split or (each == "train" and needs_statistics)
+    ]
+    data = dict(zip(splits, load_dataset(name, data_dir, **settings, splits=splits)))
+    dataset = data[args.split]
+    if trained.spec is not None:
+        _refuse_other_classes(args, trained, dataset, name)
+    spec = change_spec(spec, dataset.num_classes)
+    normalization = trained.normalization
+    if needs_statistics:
+        normalization = getattr(Normalization, args.normalization or "channel")(data["train"])
     contexts = training.make_contexts(args.num_gpus)
     net = build(spec)
-    training.load_weights(net, weights, contexts)
+    gluon_ran.load_weights(net, trained.weights, contexts)
     net.hybridize(static_alloc=True)
     size = evaluation_batch(dataset) if args.batch_size is None else args.batch_size
     batches = Batches(dataset, size, normalization)
     result = training.evaluate(net, batches, contexts, flip=args.flip)
     about = {
         "model": spec.name,
-        "weights": str(weights),
+        "weights": str(trained.weights),
         "dataset": name,
         "split": args.split,
         "flip_averaging": args.flip,
@@ -83,58 +105,56 @@ def evaluate(args: argparse.Namespace) -> tuple[Evaluation, dict]:
     return result, about
 
 
-_Found = Tuple[Union[Spec, Baseline], Normalization, Path, str, Dataset, Dataset]
+def _dataset(args: argparse.Namespace, trained: Trained) -> str:
+    if args.dataset is not None:
+        return args.dataset
+    if trained.run is not None:
+        return trained.run.data["dataset"]
+    return "cifar10" if args.data_dir is None else find_dataset(args.data_dir)
 
 
-def _of_run(args: argparse.Namespace) -> _Found:
-    if args.model is not None or spec_changes(args):
-        named = ["model"] * (args.model is not None) + list(spec_changes(args))
+def _spec(args: argparse.Namespace, trained: Trained) -> Spec | Baseline:
+    changes = spec_changes(args)
+    if trained.spec is None:
+        if args.model is None:
+            raise ValueError(
+                f"nothing tells which network {args.target} is of: name it with --model"
+            )
+        return find_spec(args.model, **changes)
+    given = {"model": args.model, "normalization": args.normalization, **changes}
+    named = [f"--{name}" for name, value in given.items() if value is not None]
+    if named:
         raise ValueError(
-            "a run directory knows its network: leave out " + ", ".join(f"--{n}" for n in named)
+            f"{args.target} tells its network and how its pictures are normalised: leave out "
+            + ", ".join(named)
         )
-    run = RunDirectory.open(args.target)
-    name = args.dataset or run.data["dataset"]
-    same = name == run.data["dataset"]
-    settings = picture_settings(args, name, run.spec, run.data if same else {})
-    check_size(run.spec, settings)
-    data_dir = args.data_dir or (run.data["data_dir"] if same else None)
-    train, test = load_dataset(name, data_dir, **settings)
-    _refuse_other_classes(run, train, name)
-    return run.spec, run.normalization, _weights(run, args.checkpoint), name, train, test
+    return trained.spec
 
 
-def _refuse_other_classes(run: RunDirectory, dataset: Dataset, name: str) -> None:
-    trained = run.data["class_names"]
-    if len(trained) != dataset.num_classes:
+def _pictures(
+    args: argparse.Namespace, trained: Trained, name: str, spec: Spec | Baseline
+) -> tuple[str | None, dict[str, Any]]:
+    """The folder of the data, and how its pictures are read: as the run's, unless flags say so."""
+    of_run = trained.run.data if trained.run is not None else {}
+    same = name == of_run.get("dataset")
+    settings = picture_settings(args, name, spec, of_run if same or name in OWN else {})
+    return args.data_dir or (of_run["data_dir"] if same else None), settings
+
+
+def _refuse_other_classes(
+    args: argparse.Namespace, trained: Trained, dataset: Dataset, name: str
+) -> None:
+    if trained.spec.classes != dataset.num_classes:
         raise ValueError(
-            f"{run.path} was trained for {len(trained)} classes and {name} has "
+            f"{args.target} was trained for {trained.spec.classes} classes and {name} has "
             f"{dataset.num_classes}: evaluate it on its own data set"
         )
-    for number, names in enumerate(zip(trained, dataset.class_names)):
+    for number, names in enumerate(zip(trained.class_names, dataset.class_names)):
         if len(set(names)) == 2:
             raise ValueError(
-                f"class {number} is {names[0]} in {run.path} and {names[1]} in {name}: evaluate "
+                f"class {number} is {names[0]} in {args.target} and {names[1]} in {name}: evaluate "
                 "it on data with the classes that it was trained on"
             )
-
-
-def _of_weights(args: argparse.Namespace) -> _Found:
-    if args.model is None:
-        raise ValueError(f"{args.target} is a file: name its network with --model")
-    name, changes = args.dataset or "cifar10", spec_changes(args)
-    spec = find_spec(args.model, **changes)
-    settings = picture_settings(args, name, spec, {})
-    check_size(spec, settings)
-    train, test = load_dataset(name, args.data_dir, **settings)
-    spec = find_spec(args.model, train.num_classes, **changes)
-    return spec, getattr(Normalization, args.normalization)(train), args.target, name, train, test
-
-
-def _weights(run: RunDirectory, which: str) -> Path:
-    manifest = read_manifest(run.checkpoints, which)
-    if manifest is None:
-        raise ValueError(f"{run.path} has no {which} checkpoint yet: train at least one epoch")
-    return checked_file(run.checkpoints, manifest, "weights")
 
 
 def write_results(result: Evaluation, about: dict, folder: Path) -> None:

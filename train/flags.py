@@ -82,7 +82,8 @@ def add_recipe_flags(group: argparse._ArgumentGroup) -> None:
         (["--flip"], "flip", ("none", "random", "alternating"), "horizontal flips"),
         (["--cutout"], "cutout", int, "edge of a blanked square in pixels"),
         (["--rotation"], "rotation", float, "greatest rotation in degrees"),
-        (["--normalization"], "normalization", recipes.NORMALIZATIONS, "kind of mean"),
+        (["--normalization"], "normalization", recipes.NORMALIZATIONS,
+         "kind of mean; weights is that of --weights, and the default where they tell it"),
         (["--seed"], "seed", int, "all randomness comes from it"),
         (["--dtype"], "dtype", recipes.DTYPES, "bfloat16 is for CPUs, float16 for GPUs"),
     ):  # fmt: skip

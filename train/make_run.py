@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,11 @@ from flags import PICTURE_FLAGS, SPEC_FLAGS, given, picture_settings, recipe_fro
 
 from gluon_ran import training
 from gluon_ran.data import OWN, Dataset, Normalization, kind_of, load_dataset
-from gluon_ran.models import Baseline, Spec, find_spec
+from gluon_ran.models import Baseline, Spec, build, change_spec, check_weights, find_spec
 from gluon_ran.models.network import check_input_shape
-from gluon_ran.training import Recipe, RunDirectory
+from gluon_ran.training import Recipe, RunDirectory, Trained
 
 _NATIVE = (32, 32)
-_SEPARATOR = " sha256 "
 
 
 def make_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, Dataset, Dataset]:
@@ -30,15 +29,20 @@ def make_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, Data
     """
     if args.resume:
         return _old_run(args, devices)
-    dataset, recipe = _dataset(args), recipe_from(args)
-    spec = _spec(args)
+    trained = _trained(args)
+    dataset, recipe = _dataset(args), _recipe(args, trained)
+    spec = _spec(args, trained)
     settings = picture_settings(args, dataset, spec, {})
     check_size(spec, settings, recipe)
-    path = args.save_dir or _default_path(args, dataset, spec, recipe, settings)
-    start = {"weights": _weights_record(args.weights, path), "freeze": _freeze(args, spec)}
+    start = {"weights": _weights_record(args.weights, trained), "freeze": _freeze(args, spec)}
+    if trained is not None:
+        check_weights(build(spec), trained.weights, new_head=True)
+        _check_mean_picture(args, recipe, trained, settings)
+    path = args.save_dir or _default_path(args, dataset, spec, recipe, settings, trained)
     train, test = load_dataset(dataset, args.data_dir, **settings)
-    spec = _spec(args, train.num_classes)
-    data = _data(dataset, args.data_dir, train, test, recipe, devices, {**settings, **start})
+    spec = change_spec(spec, train.num_classes)
+    known = trained.normalization if recipe.normalization == "weights" else None
+    data = _data(dataset, args.data_dir, train, test, recipe, devices, {**settings, **start}, known)
     if args.resume is not None:
         _need_checkpoint(RunDirectory(path, spec, recipe, data))
     return RunDirectory.start(path, spec, recipe, data), train, test
@@ -52,7 +56,8 @@ def _old_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, Data
     settings = picture_settings(args, dataset, run.spec, run.data)
     start = {name: run.data.get(name) for name in ("weights", "freeze")}
     train, test = load_dataset(dataset, data_dir, **settings)
-    data = _data(dataset, data_dir, train, test, run.recipe, devices, {**settings, **start})
+    known = run.normalization if run.recipe.normalization == "weights" else None
+    data = _data(dataset, data_dir, train, test, run.recipe, devices, {**settings, **start}, known)
     RunDirectory(run.path, run.spec, run.recipe, data).refuse_difference(run)
     return run, train, test
 
@@ -93,11 +98,60 @@ def _dataset(args: argparse.Namespace) -> str:
     return name or kind_of(args.data_dir)
 
 
-def _spec(args: argparse.Namespace, classes: int | None = None) -> Spec | Baseline:
+def _trained(args: argparse.Namespace) -> Trained | None:
+    if args.weights is None:
+        return None
+    if not args.weights.exists():
+        raise ValueError(
+            f"there are no weights at {args.weights}: check the path; a run that began from them "
+            "goes on without them by --resume RUN"
+        )
+    return training.find_trained(args.weights)
+
+
+def _spec(args: argparse.Namespace, trained: Trained | None) -> Spec | Baseline:
+    """The network that the flags name, or that --weights are of where these tell."""
     if args.model and args.num_layers:
         raise ValueError("give --model or --num-layers, not both")
-    name = args.model or f"cifar_attention{args.num_layers or 56}"
-    return find_spec(name, classes, **spec_changes(args))
+    name = args.model or (args.num_layers and f"cifar_attention{args.num_layers}")
+    if trained is None or trained.spec is None:
+        return find_spec(name or "cifar_attention56", **spec_changes(args))
+    if name not in (None, trained.spec.name):
+        raise ValueError(
+            f"{args.weights} holds the weights of {trained.spec.name}, not of {name}: leave out "
+            + ("--model" if args.model else "--num-layers")
+        )
+    return change_spec(trained.spec, **spec_changes(args))
+
+
+def _recipe(args: argparse.Namespace, trained: Trained | None) -> Recipe:
+    """The recipe of the flags; pictures are normalised as those of --weights, if these tell."""
+    recipe = recipe_from(args)
+    known = trained is not None and trained.normalization is not None
+    if args.normalization is None and known:
+        return replace(recipe, normalization="weights")
+    if recipe.normalization == "weights" and not known:
+        of = (
+            "there are no --weights" if trained is None else f"nothing tells how for {args.weights}"
+        )
+        raise ValueError(
+            "--normalization weights normalises pictures as those of the trained weights, and "
+            f"{of}: give channel or per_pixel"
+        )
+    return recipe
+
+
+def _check_mean_picture(
+    args: argparse.Namespace, recipe: Recipe, trained: Trained, settings: dict[str, Any]
+) -> None:
+    if recipe.normalization != "weights" or trained.normalization.mean.ndim == 1:
+        return
+    size, ours = trained.normalization.mean.shape[:2], settings["size"] or _NATIVE
+    if size != ours:
+        raise ValueError(
+            f"{args.weights} were trained with a mean picture of {size[0]}x{size[1]}, and these "
+            f"pictures are {ours[0]}x{ours[1]}: give --normalization channel"
+        )
 
 
 def check_size(
@@ -135,18 +189,12 @@ def _freeze(args: argparse.Namespace, spec: Spec | Baseline) -> int | None:
     return args.freeze
 
 
-def _weights_record(file: Path | None, run: Path) -> str | None:
-    """Name and SHA-256 of a weights file; a run that has a checkpoint needs the file no more."""
-    if file is None:
+def _weights_record(given: Path | None, trained: Trained | None) -> str | None:
+    """What data.json says of the weights that training starts from: their name and SHA-256."""
+    if trained is None:
         return None
-    if file.is_file():
-        return f"{file.name}{_SEPARATOR}{hashlib.sha256(file.read_bytes()).hexdigest()}"
-    if (run / "recipe.json").is_file():
-        old = RunDirectory.open(run)
-        record = old.data.get("weights") or ""
-        if old.has_checkpoint() and record.rpartition(_SEPARATOR)[0] == file.name:
-            return record
-    raise ValueError(f"there are no weights at {file}: check the path")
+    checksum = hashlib.sha256(trained.weights.read_bytes()).hexdigest()
+    return f"{given.resolve().name} sha256 {checksum}"
 
 
 def _data(
@@ -157,8 +205,14 @@ def _data(
     recipe: Recipe,
     devices: int,
     settings: dict[str, Any],
+    normalization: Normalization | None,
 ) -> dict[str, Any]:
-    """What data.json holds: what must be the same for a run to go on, and where the data lies."""
+    """What data.json holds: what must be the same for a run to go on, and where the data lies.
+
+    The normalisation is that of the training set where none is given.
+    """
+    if normalization is None:
+        normalization = getattr(Normalization, recipe.normalization)(train)
     labels = hashlib.sha256(train.labels.tobytes() + test.labels.tobytes()).hexdigest()
     return {
         "dataset": name,
@@ -167,7 +221,7 @@ def _data(
         "labels_sha256": labels,
         "devices": devices,
         **settings,
-        "normalization": getattr(Normalization, recipe.normalization)(train).to_json(),
+        "normalization": normalization.to_json(),
     }
 
 
@@ -177,10 +231,12 @@ def _default_path(
     spec: Spec | Baseline,
     recipe: Recipe,
     settings: dict[str, Any],
+    trained: Trained | None,
 ) -> Path:
     """runs/DATASET-MODEL-RECIPE, with what was changed in any of the three behind it."""
     own = dataset in OWN
-    usual = find_spec(spec.name)
+    known = trained is not None and trained.spec is not None
+    usual = trained.spec if known else find_spec(spec.name)
     parts = [Path(args.data_dir).expanduser().resolve().name if own else dataset, spec.name]
     parts += [
         f"dropout{spec.dropout}" if name == "dropout" else getattr(spec, name)
@@ -192,7 +248,9 @@ def _default_path(
         parts.append(str(height) if height == width else f"{height}x{width}")
     if own and settings["fit"] != "crop":
         parts.append(settings["fit"])
-    parts += [f"from_{args.weights.stem}"] if args.weights else []
+    if trained is not None:
+        source = args.weights.resolve()
+        parts.append(f"from_{source.name if source.is_dir() else source.stem}")
     parts += [f"freeze{args.freeze}"] if args.freeze is not None else []
     parts.append(recipe.name)
     return Path("runs") / ("-".join(parts) + ("-mixup" if recipe.mixup else ""))

@@ -2,7 +2,7 @@
 
 from gluon_ran.data.augment import Augmentation, augment
 from gluon_ran.data.batches import Batches, Prefetcher, prefetch
-from gluon_ran.data.catalog import DATASETS, OWN, kind_of, load_dataset
+from gluon_ran.data.catalog import DATASETS, OWN, find_dataset, kind_of, load_dataset
 from gluon_ran.data.dataset import (
     DataError,
     Dataset,
@@ -11,6 +11,7 @@ from gluon_ran.data.dataset import (
     describe_imbalance,
 )
 from gluon_ran.data.folder import load_folder
+from gluon_ran.data.loading import SPLITS
 from gluon_ran.data.normalization import Normalization
 from gluon_ran.data.record_pairs import load_record_pair
 from gluon_ran.data.records import load_records
@@ -25,10 +26,12 @@ __all__ = [
     "Normalization",
     "OWN",
     "Prefetcher",
+    "SPLITS",
     "augment",
     "class_counts",
     "describe_classes",
     "describe_imbalance",
+    "find_dataset",
     "kind_of",
     "load_dataset",
     "load_folder",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from gluon_ran.data.cifar import CIFAR, load_cifar
+from gluon_ran.data.cifar import CIFAR, find_cifar, load_cifar
 from gluon_ran.data.dataset import DataError, Dataset
 from gluon_ran.data.digits import load_digits
 from gluon_ran.data.folder import load_folder
-from gluon_ran.data.pictures import checked_size
+from gluon_ran.data.loading import SPLITS
+from gluon_ran.data.pictures import check_choice, checked_size
 from gluon_ran.data.record_pairs import find_pairs, load_record_pair
 
 OWN = {"folder": load_folder, "records": load_record_pair}
@@ -24,8 +26,9 @@ def load_dataset(
     size: int | tuple[int, int] | None = None,
     fit: str | None = None,
     broken: str | None = None,
-) -> tuple[Dataset, Dataset]:
-    """Loads the training and the test split of a data set.
+    splits: Sequence[str] = SPLITS,
+) -> tuple[Dataset, ...]:
+    """Loads the training and the test split of a data set, or one of them.
 
     Args:
         name: one of `DATASETS`. 'folder' and 'records' are pictures of your own, see
@@ -36,29 +39,38 @@ def load_dataset(
             the others are 32x32.
         fit: how 'folder' and 'records' come to that size; None: 'crop'.
         broken: what happens to broken pictures of 'folder' and 'records'; None: 'refuse'.
+        splits: which to give, of 'train' and 'test', in that order.
 
     Raises:
         DataError: the name is unknown, a setting does not fit it, or the data is missing, damaged
             or can't be downloaded.
     """
+    for split in splits:
+        check_choice("splits", split, SPLITS)
     if name not in DATASETS:
         raise DataError(f"data set {name!r} is unknown: choose from {', '.join(DATASETS)}")
     if name in OWN:
         if data_dir is None or size is None:
             raise DataError(f"{name!r} is pictures of your own: give their folder and a size")
-        return OWN[name](data_dir, size, fit or "crop", broken or "refuse")
+        return OWN[name](data_dir, size, fit or "crop", broken or "refuse", splits=splits)
     if (size is not None and checked_size(size) != _NATIVE) or fit or broken:
         raise DataError(
             f"the pictures of {name!r} are 32x32 and taken as they are: size, fit and broken are "
             f"for {' and '.join(OWN)}"
         )
-    if name == "digits":
-        if data_dir is not None:
-            raise DataError(
-                f"'digits' comes with scikit-learn, not from {data_dir}: give no folder"
-            )
-        return load_digits()
-    return load_cifar(name, data_dir)
+    if name == "digits" and data_dir is not None:
+        raise DataError(f"'digits' comes with scikit-learn, not from {data_dir}: give no folder")
+    both = dict(zip(SPLITS, load_digits() if name == "digits" else load_cifar(name, data_dir)))
+    return tuple(both[split] for split in splits)
+
+
+def find_dataset(data_dir: str | os.PathLike) -> str:
+    """The data set that a folder holds: a CIFAR, or pictures of one's own; see `kind_of`.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    return find_cifar(Path(data_dir).expanduser()) or kind_of(data_dir)
 
 
 def kind_of(data_dir: str | os.PathLike) -> str:

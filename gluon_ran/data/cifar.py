@@ -111,6 +111,16 @@ def load_cifar(name: str, data_dir: str | os.PathLike | None = None) -> tuple[Da
     raise DataError(_what_lacks(folder, places, name, files))
 
 
+def find_cifar(folder: Path) -> str | None:
+    """The CIFAR whose archive, files or RecordIO pair a folder holds; None: neither's."""
+    for name, files in CIFAR.items():
+        for place in _places(folder, files.folder, name):
+            there = (place / files.archive).is_file() or find_pair(place, f"{name}_") is not None
+            if there or all((place / file).is_file() for file in files.files):
+                return name
+    return None
+
+
 def _load_cached(files: CifarFiles, cache: Path) -> tuple[Dataset, Dataset]:
     for place in (cache / files.folder, cache):  # MXNet's own loader unpacks to the latter
         if all((place / file).is_file() for file in files.files):

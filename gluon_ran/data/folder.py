@@ -6,12 +6,12 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from gluon_ran.data.dataset import DataError, Dataset
-from gluon_ran.data.loading import BROKEN, Source, load_splits
+from gluon_ran.data.loading import BROKEN, SPLITS, Source, load_splits
 from gluon_ran.data.pictures import FITS, SUFFIXES, check_choice, checked_size, read_bytes
 
 TEST_NAMES = ("test", "val", "valid", "validation")
@@ -25,7 +25,8 @@ def load_folder(
     fit: str = "crop",
     broken: str = "refuse",
     test_share: float = 0.2,
-) -> tuple[Dataset, Dataset]:
+    splits: Sequence[str] = SPLITS,
+) -> tuple[Dataset, ...]:
     """Loads PATH/train/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/* alone.
 
     The test part may also be called val, valid or validation. Pictures that come without one are
@@ -40,6 +41,7 @@ def load_folder(
         fit: how: 'crop', 'squash' or 'pad', see `pictures.fit_picture`.
         broken: 'refuse' raises for files that can't be decoded; 'skip' logs and leaves them out.
         test_share: part of each class that is for the test where PATH says nothing about it.
+        splits: which to read, of 'train' and 'test', in the order that they are given back.
 
     Raises:
         DataError: the folder has another layout, a class without pictures, or broken pictures.
@@ -47,24 +49,33 @@ def load_folder(
     size = checked_size(size)
     check_choice("fit", fit, FITS)
     check_choice("broken", broken, BROKEN)
+    for split in splits:
+        check_choice("splits", split, SPLITS)
     if not 0 < test_share < 1:
         raise DataError(f"test_share is {test_share!r}: give a part between 0 and 1")
     root = Path(path).expanduser()
-    parts = find_parts(root)
-    if parts is None:
+    found = find_parts(root)
+    if found is None:
         files = list_classes(root)
         split = {name: split_files(files[name], root / name, test_share) for name in files}
-        train = {name: parts[0] for name, parts in split.items()}
-        test = {name: parts[1] for name, parts in split.items()}
+        train = {name: halves[0] for name, halves in split.items()}
+        test = {name: halves[1] for name, halves in split.items()}
         _log.info("%s has no test folder: %d of its %d pictures are for the test", root,
                   _count(test), _count(files))  # fmt: skip
     else:
-        train, test = (list_classes(part) for part in parts)
-        _refuse_only_tested(train, test, parts[1])
+        train, test = (list_classes(part) for part in found)
+        _refuse_only_tested(train, test, found[1])
     names = tuple(sorted(train))
-    sources = ([_source(file, i) for i, name in enumerate(names) for file in part.get(name, ())]
-               for part in (train, test))  # fmt: skip
-    return load_splits(*sources, names, size, fit, broken, root)
+    parts = {"train": train, "test": test}
+    sources = {
+        split: [
+            _source(file, label)
+            for label, name in enumerate(names)
+            for file in parts[split].get(name, ())
+        ]
+        for split in splits
+    }
+    return load_splits(sources, names, size, fit, broken, root)
 
 
 def _count(files: dict[str, list[Path]]) -> int:

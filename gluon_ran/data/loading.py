@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -15,6 +15,8 @@ from gluon_ran.data.dataset import DataError, Dataset, class_counts
 from gluon_ran.data.pictures import decode, fit_picture
 
 BROKEN = ("refuse", "skip")
+SPLITS = ("train", "test")
+_CALLED = {"train": "training", "test": "test"}
 _GIB = 2**30
 _log = logging.getLogger(__name__)
 
@@ -35,19 +37,17 @@ class Source:
 
 
 def load_splits(
-    train: Sequence[Source],
-    test: Sequence[Source],
+    splits: Mapping[str, Sequence[Source]],
     class_names: tuple[str, ...],
     size: tuple[int, int],
     fit: str,
     broken: str,
     where: object,
-) -> tuple[Dataset, Dataset]:
-    """Decodes a training and a test split, in their order.
+) -> tuple[Dataset, ...]:
+    """Decodes the splits of a data set, in their order.
 
     Args:
-        train: pictures to train on.
-        test: pictures for the test.
+        splits: the pictures of each, by its name in `SPLITS`.
         class_names: one name a class.
         size: height and width to give.
         fit: one of `pictures.FITS`.
@@ -55,9 +55,10 @@ def load_splits(
         where: the data set, for messages.
 
     Raises:
-        DataError: they would not fit in memory, some are broken, or a class is left without any.
+        DataError: they would not fit in memory, some are broken, or a class is left without any
+            to train on.
     """
-    sources = [*train, *test]
+    sources = [source for split in splits.values() for source in split]
     check_memory(len(sources), size, where)
     _log.info("reading %d pictures from %s", len(sources), where)
     images, reasons = read_pictures(sources, size, fit)
@@ -69,8 +70,13 @@ def load_splits(
     kept = np.array([number not in reasons for number in range(len(sources))], bool)
     labels = np.array([source.label for source in sources], np.int32)
     images, labels = _without_broken(images, labels, kept, reasons)
-    border = int(kept[: len(train)].sum())
-    return _split(images, labels, border, class_names, where)
+    datasets, start, first = {}, 0, 0
+    for name, split in splits.items():
+        count = int(kept[first : first + len(split)].sum())
+        part = slice(start, start + count)
+        datasets[name] = _checked(name, images[part], labels[part], class_names, where)
+        start, first = start + count, first + len(split)
+    return tuple(datasets.values())
 
 
 def read_pictures(
@@ -118,25 +124,22 @@ def _without_broken(
     return images[: kept.sum()], labels[kept]
 
 
-def _split(
-    images: np.ndarray, labels: np.ndarray, border: int, names: tuple[str, ...], where: object
-) -> tuple[Dataset, Dataset]:
-    for part, count in (("training", border), ("test", len(labels) - border)):
-        if not count:
-            raise DataError(f"{where}: the {part} set is left without a picture: add some")
-    train = Dataset(images[:border], labels[:border], names)
-    test = Dataset(images[border:], labels[border:], names)
-    absent = _absent(train)
-    if absent:
+def _checked(
+    split: str, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...], where: object
+) -> Dataset:
+    if not len(labels):
+        raise DataError(f"{where}: the {_CALLED[split]} set is left without a picture: add some")
+    dataset = Dataset(images, labels, names)
+    absent = _absent(dataset)
+    if absent and split == "train":
         raise DataError(
             f"{where}: no picture is left to train on of {len(absent)} classes "
             f"({_some(absent)}): add pictures or take the classes out"
         )
-    absent = _absent(test)
     if absent:
         _log.warning("%s: the test set has no picture of %d classes (%s), so it says nothing "
                      "about them", where, len(absent), _some(absent))  # fmt: skip
-    return train, test
+    return dataset
 
 
 def _absent(dataset: Dataset) -> list[str]:
@@ -149,13 +152,24 @@ def _some(names: Sequence[str]) -> str:
 
 def check_memory(count: int, size: tuple[int, int], where: object) -> None:
     """Raises DataError where so many pictures of a size don't fit in the memory that is free."""
-    needed = count * size[0] * size[1] * 3
+    _check_bytes(
+        count * size[0] * size[1] * 3, f"{where}: {count} pictures of {size[0]}x{size[1]} need",
+        "choose a smaller size (--size), or take fewer pictures",
+    )  # fmt: skip
+
+
+def check_file_memory(files: Sequence[Path]) -> None:
+    """Raises DataError where files can't be held in the memory that is free, all at once."""
+    needed = sum(file.stat().st_size for file in files if file.is_file())
+    names = " and ".join(map(str, files))
+    _check_bytes(needed, f"{names}: to read them takes", "take fewer pictures")
+
+
+def _check_bytes(needed: int, what: str, advice: str) -> None:
     free = _available_memory()
     if free is not None and needed > free:
         raise DataError(
-            f"{where}: {count} pictures of {size[0]}x{size[1]} need {needed / _GIB:.1f} GiB of "
-            f"memory and {free / _GIB:.1f} GiB is free: choose a smaller size (--size), or take "
-            "fewer pictures"
+            f"{what} {needed / _GIB:.1f} GiB of memory and {free / _GIB:.1f} GiB is free: {advice}"
         )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from gluon_ran.data.dataset import DataError, Dataset, check_labels
 from gluon_ran.data.folder import TEST_NAMES
-from gluon_ran.data.loading import BROKEN, Source, load_splits
+from gluon_ran.data.loading import BROKEN, SPLITS, Source, check_file_memory, load_splits
 from gluon_ran.data.pictures import FITS, check_choice, checked_size, read_bytes
 from gluon_ran.data.records import read_labelled
 
@@ -22,7 +22,8 @@ def load_record_pair(
     size: int | tuple[int, int],
     fit: str = "crop",
     broken: str = "refuse",
-) -> tuple[Dataset, Dataset]:
+    splits: Sequence[str] = SPLITS,
+) -> tuple[Dataset, ...]:
     """Loads NAME_train.rec and NAME_test.rec (or _val), or train.rec and test.rec (or val).
 
     They are what MXNet's im2rec makes, with one label a picture. NAME_classes.txt or classes.txt
@@ -35,6 +36,7 @@ def load_record_pair(
         fit: how: 'crop', 'squash' or 'pad', see `pictures.fit_picture`.
         broken: 'refuse' raises for pictures that can't be decoded; 'skip' logs and leaves them
             out. Damage to the files around the pictures is an error in either case.
+        splits: which to read, of 'train' and 'test', in the order that they are given back.
 
     Raises:
         DataError: there is no such pair or more than one, or a file, label or picture is damaged.
@@ -42,23 +44,23 @@ def load_record_pair(
     size = checked_size(size)
     check_choice("fit", fit, FITS)
     check_choice("broken", broken, BROKEN)
+    for split in splits:
+        check_choice("splits", split, SPLITS)
     pair = choose_pair(Path(path).expanduser())
-    splits = [(rec, *read_labelled(rec)) for rec in pair]
-    names = _class_names(pair[0], splits[0][1])
-    for rec, labels, _ in splits:
+    check_file_memory(pair)
+    labelled = {split: (rec, *read_labelled(rec)) for split, rec in zip(SPLITS, pair)}
+    names = _class_names(pair[0], labelled["train"][1])
+    for rec, labels, _ in labelled.values():
         check_labels(labels, len(names), rec)
-    sources = (
-        [
-            Source(f"{rec}, record {number}", int(label), partial(_itself, picture))
-            for number, (label, picture) in enumerate(zip(labels, pictures))
-        ]
-        for rec, labels, pictures in splits
-    )
-    return load_splits(*sources, names, size, fit, broken, pair[0].parent)
+    sources = {split: _sources(*labelled[split]) for split in splits}
+    return load_splits(sources, names, size, fit, broken, pair[0].parent)
 
 
-def _itself(picture: bytes) -> bytes:
-    return picture
+def _sources(rec: Path, labels: np.ndarray, pictures: list[memoryview]) -> list[Source]:
+    return [
+        Source(f"{rec}, record {number}", int(label), picture.tobytes)
+        for number, (label, picture) in enumerate(zip(labels, pictures))
+    ]
 
 
 def find_pair(place: Path, prefix: str) -> tuple[Path, Path] | None:

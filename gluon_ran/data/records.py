@@ -39,11 +39,11 @@ def load_records(
     check_labels(labels, len(class_names), rec)
     images = np.empty((len(encoded), *size, 3), np.uint8)
     for number, picture in enumerate(encoded):
-        images[number] = _decode(picture, size, f"{rec}, record {number}")
+        images[number] = _decode(picture.tobytes(), size, f"{rec}, record {number}")
     return Dataset(images, labels, class_names)
 
 
-def read_labelled(rec: Path) -> tuple[np.ndarray, list[bytes]]:
+def read_labelled(rec: Path) -> tuple[np.ndarray, list[memoryview]]:
     """Reads a RecordIO file, with its .idx where there is one, but decodes no picture.
 
     Returns:
@@ -61,7 +61,7 @@ def read_labelled(rec: Path) -> tuple[np.ndarray, list[bytes]]:
     return np.array(labels, np.int32), list(encoded)
 
 
-def read_records(rec: Path) -> tuple[list[bytes], np.ndarray]:
+def read_records(rec: Path) -> tuple[list[memoryview], np.ndarray]:
     """Reads the records of a RecordIO file.
 
     Returns:
@@ -70,8 +70,8 @@ def read_records(rec: Path) -> tuple[list[bytes], np.ndarray]:
     Raises:
         DataError: the file can't be read, holds no record or is damaged.
     """
-    data = read_bytes(rec)
-    records: list[bytes] = []
+    data = memoryview(read_bytes(rec))
+    records: list[memoryview] = []
     offsets: list[int] = []
     position = 0
     while position < len(data):
@@ -105,7 +105,7 @@ def check_index(idx: Path, offsets: np.ndarray) -> None:
         )
 
 
-def _read_record(data: bytes, position: int, where: str) -> tuple[bytes, int]:
+def _read_record(data: memoryview, position: int, where: str) -> tuple[memoryview, int]:
     """Reads one record, which is split wherever its contents held the magic number."""
     parts = []
     while True:
@@ -114,10 +114,11 @@ def _read_record(data: bytes, position: int, where: str) -> tuple[bytes, int]:
             raise DataError(f"{where}: its parts are out of order; copy or make the file again")
         parts.append(part)
         if flag in (_WHOLE, _LAST):
-            return _MAGIC_BYTES.join(parts), position
+            whole = parts[0] if len(parts) == 1 else memoryview(_MAGIC_BYTES.join(parts))
+            return whole, position
 
 
-def _read_part(data: bytes, position: int, where: str) -> tuple[int, bytes, int]:
+def _read_part(data: memoryview, position: int, where: str) -> tuple[int, memoryview, int]:
     if position + _FRAME.size > len(data):
         raise DataError(f"{where}: the file ends inside it; copy or make the file again")
     magic, length = _FRAME.unpack_from(data, position)
@@ -134,7 +135,7 @@ def _read_part(data: bytes, position: int, where: str) -> tuple[int, bytes, int]
     return flag, data[start : start + length], end
 
 
-def _split_record(record: bytes, where: str) -> tuple[int, bytes]:
+def _split_record(record: memoryview, where: str) -> tuple[int, memoryview]:
     """Splits a record into its one label and its picture."""
     if len(record) < _HEADER.size:
         raise DataError(f"{where}: too short for a header; make the file again")

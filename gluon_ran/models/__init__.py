@@ -1,12 +1,15 @@
 """The networks: what they are (spec), how they are built (network), by name (zoo), their cost."""
 
 from gluon_ran.models.baseline import Baseline, list_baselines
+from gluon_ran.models.card import Card, read_card, save_with_card
 from gluon_ran.models.network import ResidualAttentionNet
-from gluon_ran.models.spec import SPECS, Spec, list_models
+from gluon_ran.models.spec import Spec
+from gluon_ran.models.specs import SPECS, list_models
 from gluon_ran.models.summary import ModelSummary, summary
-from gluon_ran.models.weights import WeightsError, load_weights
+from gluon_ran.models.weights import WeightsError, check_weights, load_weights
 from gluon_ran.models.zoo import (
     build,
+    change_spec,
     find_spec,
     get_attention_cifar,
     get_attention_net,
@@ -17,11 +20,14 @@ from gluon_ran.models.zoo import (
 __all__ = [
     "SPECS",
     "Baseline",
+    "Card",
     "ModelSummary",
     "ResidualAttentionNet",
     "Spec",
     "WeightsError",
     "build",
+    "change_spec",
+    "check_weights",
     "find_spec",
     "get_attention_cifar",
     "get_attention_net",
@@ -29,6 +35,8 @@ __all__ = [
     "list_baselines",
     "list_models",
     "load_weights",
+    "read_card",
+    "save_with_card",
     "spec_from_json",
     "summary",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Callable, Iterator
@@ -84,10 +84,19 @@ def check_input_shape(spec: Spec, shape: tuple[int, ...]) -> None:
         )
 
 
-def _use_running_statistics(block: HybridBlock, use: bool) -> None:
+def _use_running_statistics(norm: nn.BatchNorm, use: bool) -> None:
+    norm._kwargs["use_global_stats"] = use
+    norm._clear_cached_op()
+
+
+def _freeze(block: HybridBlock, thaw: ExitStack) -> None:
+    """Freezes what lies in a block and leaves with `thaw` how it was before."""
     if isinstance(block, nn.BatchNorm):
-        block._kwargs["use_global_stats"] = use
-        block._clear_cached_op()
+        thaw.callback(_use_running_statistics, block, block._kwargs["use_global_stats"])
+        _use_running_statistics(block, True)
+    for parameter in block._reg_params.values():
+        thaw.callback(setattr, parameter, "grad_req", parameter.grad_req)
+        parameter.grad_req = "null"
 
 
 def _stem(spec: Spec, norm: Norm, trace: Trace) -> nn.HybridSequential:
@@ -177,6 +186,7 @@ class ResidualAttentionNet(_PictureBlock):
         # The graph of the last size, since making one takes far longer than a pass; as an
         # attribute of its own Gluon would take it for a part of the network.
         self._masks = SimpleNamespace(key=None, block=None)
+        self._thaw = ExitStack()
         with self.name_scope():
             self.features = _Features(spec, self._trace, Norm(norm_layer, norm_kwargs))
             self.dropout = nn.Dropout(spec.dropout) if spec.dropout else None
@@ -211,7 +221,7 @@ class ResidualAttentionNet(_PictureBlock):
         Their BatchNorms normalise by the running statistics from then on, in training too.
 
         Args:
-            stages: how many stages to keep, 0 for the stem alone; None frees everything again.
+            stages: how many stages to keep, 0 for the stem alone; None undoes what was frozen.
 
         Raises:
             ValueError: there are not so many stages.
@@ -222,11 +232,10 @@ class ResidualAttentionNet(_PictureBlock):
                 f"{self._spec.name} has {len(self._spec.widths)} stages: freeze 0 to that many, "
                 f"not {stages}"
             )
-        parts = [self.features.stem, *self.features.stages]
-        for index, part in enumerate(parts):
-            frozen = stages is not None and index <= kept
-            part.collect_params().setattr("grad_req", "null" if frozen else "write")
-            part.apply(partial(_use_running_statistics, use=frozen))
+        self._thaw.close()
+        if stages is not None:
+            for part in (self.features.stem, *self.features.stages[:kept]):
+                part.apply(partial(_freeze, thaw=self._thaw))
         self._clear_cached_op()
         self.features._clear_cached_op()
         self._masks.key = None

@@ -1,4 +1,4 @@
-"""What a network is: the frozen Spec and the table of networks, a row each with its source."""
+"""What a network is: the frozen Spec, its checks, and its JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
-DEPTHS = (56, 92, 128, 164, 236, 452)
 STEMS = ("imagenet", "cifar", "compact")
 UNITS = ("preactivation", "resnext", "inception")
 ATTENTIONS = ("mixed", "channel", "spatial")
@@ -227,109 +226,3 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 def _check_integer(name: str, value: int, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"Spec.{name} has {value!r}: give an integer of at least {least}")
-
-
-_MODULES = {
-    56: (1, 1, 1),
-    92: (1, 2, 3),
-    128: (3, 3, 3),
-    164: (4, 4, 4),
-    236: (6, 6, 6),
-    452: (6, 6, 6),
-}
-_THIN_MODULES = {**_MODULES, 92: (2, 2, 2)}
-_PTR_452 = {"p": 2, "t": 4, "r": 3}
-
-
-def _imagenet(depth: int) -> Spec:
-    return Spec(
-        name=f"attention{depth}",
-        source="arXiv 1704.06904 table 2, the authors' Caffe definitions; beyond 92 by 36 m + 20",
-        stem="imagenet",
-        stem_width=64,
-        widths=(256, 512, 1024, 2048),
-        strides=(1, 2, 2, 2),
-        modules=_MODULES[depth] + (0,),
-        mask_depths=(3, 2, 1, 0),
-        units_before=(1, 1, 1, 3),
-        units_after=(0, 0, 0, 0),
-        **(_PTR_452 if depth == 452 else {}),
-    )
-
-
-def _cifar_wide(depth: int) -> Spec:
-    return replace(
-        _imagenet(depth),
-        name=f"cifar_attention{depth}",
-        source="earlier Gluon port (haoxintong): the ImageNet network at half width, CIFAR stem",
-        stem="cifar",
-        stem_width=32,
-        widths=(128, 256, 512, 1024),
-        classes=10,
-    )
-
-
-def _cifar_thin(depth: int) -> Spec:
-    return Spec(
-        name=f"cifar_attention{depth}_thin",
-        source="arXiv 1704.06904 table 4: layout inferred from its parameter counts (1.9M, 5.1M)",
-        stem="cifar",
-        stem_width=16,
-        widths=(64, 128, 256),
-        strides=(1, 2, 2),
-        modules=_THIN_MODULES[depth],
-        mask_depths=(3, 2, 1),
-        units_before=(1, 1, 1),
-        units_after=(1, 1, 1),
-        classes=10,
-        **(_PTR_452 if depth == 452 else {}),
-    )
-
-
-def _with_unit(base: Spec, name: str, unit: str, source: str) -> Spec:
-    return replace(base, name=name, unit=unit, source=source)
-
-
-_NEXT = "the authors' Caffe definitions (fwang91/residual-attention-network)"
-_INCEPTION = "arXiv 1704.06904 table 6 gives the budget; the unit is ours, see InceptionUnit"
-
-_COMPACT = Spec(
-    name="cifar_attention_compact",
-    source="a student re-implementation's layout; mask depths down to 4x4 planes, ours",
-    stem="compact",
-    stem_width=32,
-    widths=(128, 256, 1024),
-    strides=(1, 2, 2),
-    modules=(1, 1, 0),
-    mask_depths=(2, 1, 0),
-    units_before=(1, 1, 3),
-    units_after=(0, 0, 0),
-    classes=10,
-    dropout=0.5,
-)
-
-SPECS: dict[str, Spec] = {
-    spec.name: spec
-    for spec in (
-        *(make(depth) for make in (_imagenet, _cifar_wide, _cifar_thin) for depth in DEPTHS),
-        *(_with_unit(_imagenet(n), f"attentionnext{n}", "resnext", _NEXT) for n in (56, 92)),
-        _with_unit(_imagenet(56), "attentioninception56", "inception", _INCEPTION),
-        *(
-            _with_unit(
-                _cifar_wide(n), f"cifar_attentionnext{n}", "resnext",
-                f"cifar_attention{n} with the unit of attentionnext{n}",
-            )
-            for n in (56, 92)
-        ),
-        _with_unit(
-            _cifar_wide(56), "cifar_attentioninception56", "inception",
-            "cifar_attention56 with the unit of attentioninception56",
-        ),
-        _COMPACT,
-    )
-}  # fmt: skip
-
-
-def list_models() -> list[str]:
-    """Names that `get_model` builds."""
-    return list(SPECS)

@@ -38,8 +38,25 @@ def load_weights(
     Raises:
         WeightsError: the file is missing, unreadable or of another network.
     """
-    path, parameters = Path(path), net._collect_params_with_prefix()
-    arrays = _read(path)
+    parameters = net._collect_params_with_prefix()
+    arrays, left = _fitting(parameters, Path(path), new_head)
+    _initialize(net, contexts)
+    for name, parameter in parameters.items():
+        if name not in left:
+            parameter.set_data(arrays[name].astype(parameter.dtype))
+    return left
+
+
+def check_weights(net: HybridBlock, path: str | Path, new_head: bool = False) -> None:
+    """Refuses what `load_weights` would, without loading anything."""
+    _fitting(net._collect_params_with_prefix(), Path(path), new_head)
+
+
+def _fitting(
+    parameters: dict[str, Parameter], path: Path, new_head: bool
+) -> tuple[dict[str, mx.nd.NDArray], list[str]]:
+    """The arrays of a file, and the names of the parameters that they leave out."""
+    arrays = read_params(path)
     left = [name for name, p in parameters.items() if not _fits(arrays.get(name), p)]
     unknown = [name for name in arrays if name not in parameters]
     if new_head:
@@ -51,14 +68,15 @@ def load_weights(
             f"{path} does not hold the weights of this network: {difference}; "
             "name the model and number of classes that it was saved from"
         )
-    _initialize(net, contexts)
-    for name, parameter in parameters.items():
-        if name not in left:
-            parameter.set_data(arrays[name].astype(parameter.dtype))
-    return left
+    return arrays, left
 
 
-def _read(path: Path) -> dict[str, mx.nd.NDArray]:
+def read_params(path: Path) -> dict[str, mx.nd.NDArray]:
+    """The named arrays of an MXNet `.params` file.
+
+    Raises:
+        WeightsError: the file is missing or unreadable, or its arrays have no names.
+    """
     if not path.is_file():
         raise WeightsError(f"there are no weights at {path}: check the path")
     try:

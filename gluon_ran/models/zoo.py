@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, Callable
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models.baseline import BASELINES, Baseline
 from gluon_ran.models.network import ResidualAttentionNet
-from gluon_ran.models.spec import DEPTHS, SPECS, Spec, change
+from gluon_ran.models.spec import Spec, change
+from gluon_ran.models.specs import DEPTHS, SPECS
 
 from mxnet.gluon import HybridBlock, nn
 
@@ -24,18 +26,27 @@ def find_spec(name: str, classes: int | None = None, **changes: Any) -> Spec | B
     Raises:
         ValueError: an unknown name or field, or a value that a field does not take.
     """
-    if classes is not None:
-        changes["classes"] = classes
-    if name in SPECS:
-        return change(SPECS[name], **changes)
-    if name not in BASELINES:
+    if name not in (*SPECS, *BASELINES):
         raise ValueError(
             f"no model is called {name!r}; there are: {', '.join((*SPECS, *BASELINES))}"
         )
+    return change_spec(SPECS[name] if name in SPECS else Baseline(name), classes, **changes)
+
+
+def change_spec(
+    spec: Spec | Baseline, classes: int | None = None, **changes: Any
+) -> Spec | Baseline:
+    """A Spec with fields changed, or a Baseline with another number of classes; see `find_spec`."""
+    if classes is not None:
+        changes["classes"] = classes
+    if isinstance(spec, Spec):
+        return change(spec, **changes)
     others = sorted(set(changes) - {"classes"})
     if others:
-        raise ValueError(f"{name} is GluonCV's as it is: it has no {', '.join(others)} to change")
-    return Baseline(name, **changes)
+        raise ValueError(
+            f"{spec.name} is GluonCV's as it is: it has no {', '.join(others)} to change"
+        )
+    return replace(spec, **changes)
 
 
 def build(

@@ -10,6 +10,7 @@ from gluon_ran.training.precision import check_dtype, training_graph
 from gluon_ran.training.recipe import RECIPES, Recipe, get_recipe, lr_at
 from gluon_ran.training.run import RunDirectory, RunError
 from gluon_ran.training.targets import mixup, soft_targets
+from gluon_ran.training.trained import Trained, find_trained
 
 __all__ = [
     "RECIPES",
@@ -20,10 +21,12 @@ __all__ = [
     "Recipe",
     "RunDirectory",
     "RunError",
+    "Trained",
     "TrainingDiverged",
     "check_dtype",
     "check_kvstore",
     "evaluate",
+    "find_trained",
     "fit",
     "get_recipe",
     "load_weights",

@@ -18,14 +18,17 @@ def fuse_norm_relu(graph: mx.sym.Symbol, shape: tuple[int, ...]) -> mx.sym.Symbo
     """The graph with BatchNorms and the ReLUs that alone read them as one operator each.
 
     It keeps a bit a number for the backward pass where the ReLU alone keeps its whole output, and
-    goes over memory once less each way; the numbers are the same to the bit. Two kinds stay as
-    they are, as the operator can't compute them: norms that use their running statistics in
-    training (frozen ones), and those whose gradient may come in another memory layout than their
-    input has: behind a grouped convolution, or read by anything but ungrouped convolutions, with
-    channels that don't fill blocks of 16 on either side.
+    goes over memory once less each way; the numbers are the same to the bit.
+
+    The operator takes it for granted that its gradient has its input's memory layout, and where it
+    has not, it fails or, of a plain and a blocked one, gives wrong gradients. So norms stay as they
+    are behind grouped convolutions, or where anything but ungrouped convolutions reads them, or
+    with channels that don't fill blocks of 16 on either side. Frozen norms, which use their running
+    statistics in training, stay too: the operator has no such form.
 
     Args:
-        graph: a graph of "data" for CPUs, in float32; casts come after this.
+        graph: a graph of "data" in float32 that keeps oneDNN's blocked layout throughout, as
+            `ResidualAttentionNet.blocked` ones do; casts come after this.
         shape: (N, C, H, W) of the data.
     """
     content = json.loads(graph.tojson())

@@ -10,7 +10,7 @@ from typing import Any
 OPTIMIZERS = ("nag", "sgd")
 LR_MODES = ("step", "cosine")
 DTYPES = ("float32", "bfloat16", "float16")
-NORMALIZATIONS = ("channel", "per_pixel")
+NORMALIZATIONS = ("channel", "per_pixel", "weights")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Recipe:
         flip: "none", "random" or "alternating" (each picture every other epoch).
         cutout: edge in pixels of a square that is blanked; 0 for none.
         rotation: greatest angle in degrees; 0 for none.
-        normalization: "channel" or "per_pixel" mean.
+        normalization: "channel" or "per_pixel" mean of the training set, or "weights": what the
+            weights that training starts from were trained with.
         seed: all randomness comes from it, the epoch and the step.
     """
 

@@ -32,7 +32,10 @@ class RunDirectory:
         recipe: how it is trained.
         data: "dataset", "data_dir", "class_names" and "normalization" of what it is trained on,
             and whatever else must be the same for the run to go on.
+        CHECKPOINTS: name of the folder of the checkpoints.
     """
+
+    CHECKPOINTS = "checkpoints"
 
     def __init__(
         self, path: Path, spec: Spec | Baseline, recipe: Recipe, data: dict[str, Any]
@@ -113,7 +116,7 @@ class RunDirectory:
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
-        return self.path / "checkpoints"
+        return self.path / self.CHECKPOINTS
 
     @property
     def normalization(self) -> Normalization:

@@ -2,8 +2,9 @@
 
     python -m gluon_ran.models.convert FILE --out OUT.params
 
-writes OUT.params, plain Gluon weights, and OUT.json, the network's Spec. Which implementation and
-which network it is are read from the names and shapes of FILE's arrays.
+writes OUT.params, plain Gluon weights, and OUT.json, a card that says which network they are of and
+how its pictures are normalised. Which implementation and which network it is are read from the
+names and shapes of FILE's arrays.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("file", type=Path, help=".params, .npz, or a PyTorch state dict: .pth, .pt, .pkl")
+    add("file", type=Path, help=".params, .npz, or a PyTorch state dict: .pth, .pth.tar, .pt, .pkl")
     add("--out", type=Path, required=True, help="where to write, a name that ends in .params")
     add("--source", choices=tuple(PORTS), help="whose weights; by default, whose names they have")
     add(
@@ -97,11 +98,17 @@ def report(conversion: Conversion) -> str:
     lines = [
         f"{spec.name}: {spec.classes} classes, {size / 1e6:.2f} M parameters",
         f"  {spec.source}",
+        f"  takes RGB of 0 to 255, less {_rounded(conversion.normalization.mean)}, over "
+        f"{_rounded(conversion.normalization.std)}",
     ]
     for reason in sorted(set(conversion.unused.values())):
         count = sum(1 for other in conversion.unused.values() if other == reason)
         lines.append(f"  {count} arrays left out: {reason}")
     return "\n".join(lines)
+
+
+def _rounded(values: np.ndarray) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in values.tolist()) + ")"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -111,14 +118,14 @@ def main(argv: list[str] | None = None) -> int:
         conversion = convert(args.file, args.source, **_changes(args.set))
         if args.check:
             check_scores(conversion)
-        spec = save_converted(conversion, args.out, args.force)
+        card = save_converted(conversion, args.out, args.force)
         if args.check:
             check(conversion, args.out)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(report(conversion))
-    print(f"written: {args.out}, {spec}" + ", checked" * args.check)
+    print(f"written: {args.out}, {card}" + ", checked" * args.check)
     return 0
 
 

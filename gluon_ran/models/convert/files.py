@@ -1,18 +1,19 @@
-"""Converted weights on disk: a `.params` file, and its Spec as JSON beside it."""
+"""Converted weights on disk: a `.params` file with its card beside it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from gluon_ran._files import atomic_path
+from gluon_ran.models.card import Card, read_card, save_with_card
 from gluon_ran.models.convert.mapping import Conversion, convert_arrays
 from gluon_ran.models.convert.reading import ConversionError, read_arrays
 from gluon_ran.models.network import ResidualAttentionNet
-from gluon_ran.models.spec import Spec
-from gluon_ran.models.weights import load_weights
+from gluon_ran.models.weights import WeightsError, load_weights
+from gluon_ran.models.zoo import build
 
 from mxnet import nd
+from mxnet.gluon import HybridBlock
 
 
 def convert(path: str | Path, source: str | None = None, **changes: Any) -> Conversion:
@@ -42,7 +43,7 @@ def load_foreign(
 
 
 def save_converted(conversion: Conversion, path: str | Path, force: bool = False) -> Path:
-    """Writes the weights to `path`, a `.params` file, and the Spec beside it; the Spec's path.
+    """Writes the weights to `path`, a `.params` file, and their card beside it; the card's path.
 
     Args:
         conversion: what to write.
@@ -50,41 +51,21 @@ def save_converted(conversion: Conversion, path: str | Path, force: bool = False
         force: replace files that are there.
 
     Raises:
-        ConversionError: a file is there already, its folder is not, or `path` does not end in
-            `.params`.
+        WeightsError: see `save_with_card`.
     """
-    weights, spec = _paths(path)
-    for there in (weights, spec):
-        if there.exists() and not force:
-            raise ConversionError(f"{there} exists already: name another file, or replace it")
-    if not weights.parent.is_dir():
-        raise ConversionError(f"there is no folder {weights.parent}: make it, or name another")
     arrays = {name: nd.array(array) for name, array in conversion.arrays.items()}
-    with atomic_path(weights) as temporary:
-        nd.save(str(temporary), arrays)
-    with atomic_path(spec) as temporary:
-        temporary.write_text(conversion.spec.to_json(), encoding="utf-8")
-    return spec
+    return save_with_card(arrays, Card(conversion.spec, conversion.normalization), path, force)
 
 
-def load_converted(path: str | Path) -> ResidualAttentionNet:
+def load_converted(path: str | Path) -> HybridBlock:
     """The network that `save_converted` wrote to `path`, ready to run.
 
     Raises:
-        ConversionError: the Spec is missing.
-        WeightsError: the weights are, or they are another network's.
-        ValueError: the Spec is damaged.
+        WeightsError: the weights or their card are missing, damaged or no pair.
     """
-    weights, spec = _paths(path)
-    if not spec.is_file():
-        raise ConversionError(f"there is no Spec {spec}: convert the weights again")
-    net = ResidualAttentionNet(Spec.from_json(spec.read_text(encoding="utf-8")))
-    load_weights(net, weights)
+    card = read_card(path)
+    if card is None:
+        raise WeightsError(f"{path} has no card beside it: convert the weights again")
+    net = build(card.spec)
+    load_weights(net, path)
     return net
-
-
-def _paths(path: str | Path) -> tuple[Path, Path]:
-    path = Path(path)
-    if path.suffix != ".params":
-        raise ConversionError(f"{path} does not end in .params, as Gluon's weights do")
-    return path, path.with_suffix(".json")

@@ -8,10 +8,12 @@ from typing import Any, Iterator, Mapping, Tuple, Union
 
 import numpy as np
 
+from gluon_ran.data import Normalization
 from gluon_ran.models.convert.ports import PORTS, Ends, Module, Names, Planes, Port
 from gluon_ran.models.convert.reading import ConversionError
 from gluon_ran.models.network import ResidualAttentionNet
-from gluon_ran.models.spec import SPECS, Spec, change
+from gluon_ran.models.spec import Spec, change
+from gluon_ran.models.specs import SPECS
 
 from mxnet import nd
 
@@ -29,13 +31,15 @@ class Conversion:
 
     Attributes:
         port: where they come from.
-        spec: the network; its `source` says the port and the pictures that it was written for.
+        spec: the network; its `source` says the port.
+        normalization: how the pictures that the port was written for are normalised.
         arrays: float32, by the structural names that `save_parameters` writes.
         unused: the names of foreign arrays that were left out, with the reason.
     """
 
     port: Port
     spec: Spec
+    normalization: Normalization
     arrays: dict[str, np.ndarray]
     unused: dict[str, str]
 
@@ -73,7 +77,9 @@ def convert_arrays(
     layers = dict(_layers(spec, port, ends, stages))
     placed = _place(arrays, layers, _shapes(spec), port)
     unused = _unused(names, {theirs for theirs, _ in placed.values()}, port)
-    return Conversion(port, spec, {ours: array for ours, (_, array) in placed.items()}, unused)
+    normalization = port.inputs.get(spec.stem, port.inputs["any"])
+    ours = {name: array for name, (_, array) in placed.items()}
+    return Conversion(port, spec, normalization, ours, unused)
 
 
 def find_port(names: Names, source: str | None = None) -> Port:
@@ -125,7 +131,7 @@ def _spec(port: Port, names: Names, ends: Ends, stages: list[list[Block]]) -> Sp
         raise ConversionError("there is no attention module with a mask branch among the arrays")
     return Spec(
         name="",
-        source=f"converted from {port.about}; takes {_inputs(port, stem)}",
+        source=f"converted from {port.about}",
         stem=stem,
         stem_width=stem_width,
         widths=tuple(names.shapes[f"{stage[0]}.conv3.weight"][0] for stage in stages),
@@ -156,10 +162,6 @@ def _planes(port: Port, stem: str, stages: int) -> Planes:
 def _units_before(stage: list[Block]) -> int:
     firsts = (index for index, block in enumerate(stage) if isinstance(block, Module))
     return next(firsts, len(stage))
-
-
-def _inputs(port: Port, stem: str) -> str:
-    return port.inputs.get(stem, port.inputs["any"])
 
 
 def _name(spec: Spec, port: Port) -> str:

@@ -12,6 +12,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Callable, Iterator, Mapping, Tuple
 
+import numpy as np
+
+from gluon_ran.data import Normalization
 from gluon_ran.models.convert.reading import ConversionError
 
 Shapes = Mapping[str, Tuple[int, ...]]
@@ -106,7 +109,8 @@ class Port:
     Attributes:
         name: what `source` takes.
         about: what it is, and where it is.
-        inputs: the pictures that it was written for, by stem; "any" for stems not named.
+        inputs: how the pictures that it was written for are normalised, by stem; "any" for stems
+            not named.
         planes: by stem and number of stages.
         recognises: whether an implementation's arrays have such names.
         ends: the layers around the stages.
@@ -120,7 +124,7 @@ class Port:
 
     name: str
     about: str
-    inputs: dict[str, str]
+    inputs: dict[str, Normalization]
     planes: dict[tuple[str, int], Planes]
     recognises: Callable[[Names], bool]
     ends: Callable[[Names], Ends]
@@ -225,7 +229,12 @@ def _by_function(name: str, skips: int) -> tuple[list[str], str, list[str], str]
 
 _HALVED_THRICE = Planes((1, 2, 2, 2), (3, 2, 1, 0))
 _HALVED_TWICE = Planes((1, 2, 2, 1), (2, 1, 0, 0))
-_IMAGENET = "RGB / 255, less mean (0.485, 0.456, 0.406), over deviation (0.229, 0.224, 0.225)"
+
+
+def _of_shares(mean: tuple[float, ...], std: tuple[float, ...]) -> Normalization:
+    """From the mean and deviation of RGB / 255."""
+    return Normalization(255 * np.array(mean), 255 * np.array(std))
+
 
 PORTS: dict[str, Port] = {
     port.name: port
@@ -233,7 +242,7 @@ PORTS: dict[str, Port] = {
         Port(
             name="haoxintong",
             about="the earlier Gluon port, github haoxintong/ResidualAttentionNetwork-Gluon",
-            inputs={"any": _IMAGENET},
+            inputs={"any": _of_shares((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))},
             planes={("imagenet", 4): _HALVED_THRICE, ("cifar", 4): _HALVED_THRICE},
             recognises=lambda names: (
                 "mask_branch" in _deep(names) and bool(names.numbers("features"))
@@ -248,10 +257,8 @@ PORTS: dict[str, Port] = {
             name="gluoncv",
             about="GluonCV's residualattentionnet and cifar_residualattentionnet",
             inputs={
-                "cifar": "RGB / 255, less mean (0.4914, 0.4822, 0.4465), over deviation "
-                "(0.2023, 0.1994, 0.2010)",
-                "any": "RGB, less mean (123.68, 116.779, 103.939), over deviation "
-                "(58.393, 57.12, 57.375)",
+                "cifar": _of_shares((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+                "any": Normalization((123.68, 116.779, 103.939), (58.393, 57.12, 57.375)),
             },
             planes={("imagenet", 4): _HALVED_THRICE, ("cifar", 4): _HALVED_TWICE},
             recognises=lambda names: {"trunk_branches", "gamma"} <= _deep(names),
@@ -264,7 +271,7 @@ PORTS: dict[str, Port] = {
         Port(
             name="tengshaofeng",
             about="the PyTorch port, github tengshaofeng/ResidualAttentionNetwork-pytorch",
-            inputs={"any": "RGB / 255, not normalised"},
+            inputs={"any": _of_shares((0, 0, 0), (1, 1, 1))},
             planes={
                 ("imagenet", 4): _HALVED_THRICE,
                 ("imagenet", 5): Planes((1, 2, 2, 2, 2), (4, 3, 2, 1, 0)),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
 
-from gluon_ran import _runtime  # noqa: F401
-
-import mxnet as mx
+from gluon_ran.models.weights import WeightsError, read_params
 
 # Before it, weights_only could be made to run code (CVE-2025-32434).
 SAFE_TORCH = (2, 6)
@@ -25,21 +24,23 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of a file, by the names that the program which wrote it gave them.
 
     Args:
-        path: an MXNet `.params` file, a NumPy `.npz`, or a PyTorch `.pth`, `.pt` or `.pkl` with a
-            state dict, alone or under "state_dict". The last needs PyTorch.
+        path: an MXNet `.params`, a NumPy `.npz`, or a PyTorch `.pth`, `.pth.tar`, `.pt` or `.pkl`
+            with a state dict, alone or under "state_dict". The last needs PyTorch.
 
     Raises:
         ConversionError: no such file, another kind of file, a damaged one, or a pickle that holds
             more than tensors.
     """
     path = Path(path)
-    if path.suffix not in _READERS:
+    # PyTorch's own example calls its checkpoints .pth.tar, which no tar has written.
+    suffix = path.name.lower().replace(".pth.tar", ".pth").rpartition(".")[2]
+    if f".{suffix}" not in _READERS:
         raise ConversionError(
             f"{path} is none of {', '.join(_READERS)}: say by its suffix what it is"
         )
     if not path.is_file():
         raise ConversionError(f"there is no file {path}: check the path")
-    arrays = _READERS[path.suffix](path)
+    arrays = _READERS[f".{suffix}"](path)
     if not arrays:
         raise ConversionError(f"{path} holds no named arrays")
     return {name: _as_numbers(path, name, array) for name, array in arrays.items()}
@@ -57,11 +58,9 @@ def _reason(error: Exception) -> str:
 
 def _read_params(path: Path) -> dict[str, np.ndarray]:
     try:
-        arrays = mx.nd.load(str(path))
-    except Exception as error:  # MXNet raises MXNetError, UnicodeDecodeError, ...
-        raise ConversionError(f"{path} is not a whole .params file ({_reason(error)})") from None
-    if not isinstance(arrays, dict):
-        raise ConversionError(f"{path} holds arrays without names, so none can be placed")
+        arrays = read_params(path)
+    except WeightsError as error:
+        raise ConversionError(str(error)) from None
     return {_without(name, "arg:", "aux:"): array.asnumpy() for name, array in arrays.items()}
 
 
@@ -76,7 +75,9 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return _state_dict({name: arrays[name] for name in arrays.files})
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (
+        OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         raise ConversionError(f"{path} is not an .npz of plain arrays ({_reason(error)})") from None
 
 

@@ -1,0 +1,130 @@
+import json
+import os
+
+import numpy as np
+import pytest
+from networks import NARROW, THIN, assert_same, narrow
+
+from gluon_ran.data import Normalization
+from gluon_ran.models import Baseline, Card, WeightsError, find_spec, read_card, save_with_card
+
+from mxnet import nd
+
+NORMALIZATION = Normalization((120.5, 110.25, 100.1), (60, 61, 62))
+
+
+def arrays():
+    return {"a": nd.ones((2, 3)), "b": nd.zeros(4)}
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "net.params"
+    save_with_card(arrays(), Card(find_spec(THIN, **NARROW), NORMALIZATION, ("x", "y")), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "spec", [find_spec(THIN, 7, **NARROW, learning="naive"), Baseline("cifar_resnet20_v2", 3)]
+)
+def test_a_card_is_read_back_as_it_was_written(tmp_path, spec):
+    path = tmp_path / "net.params"
+    card = Card(spec, NORMALIZATION, ("gr\u00fcn", "red"))
+    assert save_with_card(arrays(), card, path) == tmp_path / "net.json"
+    read = read_card(path)
+    assert read.spec == spec and read.class_names == card.class_names
+    assert np.array_equal(read.normalization.mean, NORMALIZATION.mean)
+    assert np.array_equal(read.normalization.std, NORMALIZATION.std)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.json", "net.params"]
+
+
+def test_what_is_not_known_is_none(tmp_path):
+    save_with_card(arrays(), Card(find_spec(THIN)), tmp_path / "net.params")
+    card = read_card(tmp_path / "net.params")
+    assert card.normalization is None and card.class_names == ()
+
+
+def test_weights_without_a_card_have_none(tmp_path):
+    nd.save(str(tmp_path / "net.params"), arrays())
+    assert read_card(tmp_path / "net.params") is None
+    assert read_card(tmp_path / "nothing.params") is None
+
+
+def test_the_weights_are_plain_gluon(tmp_path):
+    net = narrow()
+    parameters = net._collect_params_with_prefix()
+    saved = {name: parameter.data() for name, parameter in parameters.items()}
+    save_with_card(saved, Card(net.spec), tmp_path / "net.params")
+    other = narrow()
+    other.load_parameters(str(tmp_path / "net.params"))
+    for name, parameter in other._collect_params_with_prefix().items():
+        assert_same(parameter.data(), saved[name])
+
+
+def test_the_card_of_other_weights_is_refused(weights):
+    nd.save(str(weights), {"a": nd.zeros(2)})
+    with pytest.raises(WeightsError, match="net.json is the card of other weights"):
+        read_card(weights)
+    weights.unlink()
+    with pytest.raises(WeightsError, match="no weights at .*only their card"):
+        read_card(weights)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: "{",
+        lambda content: "[1]",
+        lambda content: json.dumps({"spec": content["spec"]}),
+        lambda content: json.dumps({**content, "spec": {"name": "x"}}),
+        lambda content: json.dumps({**content, "spec": {**content["spec"], "t": "two"}}),
+        lambda content: json.dumps({**content, "normalization": {"mean": [1, 2, 3]}}),
+        lambda content: json.dumps({**content, "class_names": 3}),
+    ],
+)
+def test_damaged_cards_are_refused(weights, damage):
+    beside = weights.with_suffix(".json")
+    beside.write_text(damage(json.loads(beside.read_text())))
+    with pytest.raises(WeightsError, match="net.json is no card of weights, or damaged"):
+        read_card(weights)
+
+
+def test_nothing_is_replaced_unasked(weights):
+    card = read_card(weights)
+    for there, other in ((".params", ".json"), (".json", ".params")):
+        weights.with_suffix(other).rename(weights.with_name("away"))
+        with pytest.raises(WeightsError, match=f"net{there} exists already"):
+            save_with_card(arrays(), card, weights)
+        weights.with_name("away").rename(weights.with_suffix(other))
+    save_with_card({"c": nd.zeros(1)}, card, weights, force=True)
+    assert list(nd.load(str(weights))) == ["c"] and read_card(weights).spec == card.spec
+
+
+def test_places_that_cannot_be_written_to_are_named(tmp_path):
+    card = Card(find_spec(THIN))
+    with pytest.raises(WeightsError, match="there is no folder"):
+        save_with_card(arrays(), card, tmp_path / "none" / "net.params")
+    with pytest.raises(WeightsError, match="does not end in .params"):
+        save_with_card(arrays(), card, tmp_path / "net.npz")
+
+
+@pytest.mark.parametrize("survived", [0, 1])
+def test_a_kill_between_the_two_files_shows(weights, monkeypatch, survived):
+    """The process ends when none or one of the two new files has taken its place."""
+    card, replace, done = read_card(weights), os.replace, []
+
+    def killed(source, target):
+        if len(done) == survived:
+            raise KeyboardInterrupt
+        done.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_with_card({"c": nd.zeros(1)}, card, weights, force=True)
+    if survived == 0:
+        assert read_card(weights).spec == card.spec
+    else:
+        with pytest.raises(WeightsError, match="card of other weights"):
+            read_card(weights)
+    assert list(nd.load(str(weights))) == ["a", "b"]

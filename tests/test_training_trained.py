@@ -1,0 +1,85 @@
+import shutil
+
+import numpy as np
+import pytest
+from small import RECIPE, SPEC, data_record, net, train_batches, validation_batches
+
+from gluon_ran.data import Normalization
+from gluon_ran.models import Card, WeightsError, save_with_card
+from gluon_ran.training import (
+    CheckpointError,
+    RunDirectory,
+    RunError,
+    find_trained,
+    fit,
+)
+
+import mxnet as mx
+
+
+@pytest.fixture(scope="module")
+def trained_run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    run = RunDirectory.start(path, SPEC, RECIPE, data_record())
+    fit(net(), RECIPE, train_batches(), validation_batches(), classes=3, run=run, progress=False)
+    return run
+
+
+@pytest.fixture
+def run(trained_run, tmp_path):
+    shutil.copytree(trained_run.path, tmp_path / "run")
+    return RunDirectory.open(tmp_path / "run")
+
+
+def assert_of(run, trained):
+    assert trained.spec == run.spec and trained.run.path == run.path
+    assert trained.class_names == tuple(run.data["class_names"])
+    assert np.array_equal(trained.normalization.mean, run.normalization.mean)
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_a_run_directory_gives_its_checkpoint(run, which):
+    trained = find_trained(run.path, which)
+    assert_of(run, trained)
+    assert trained.weights.is_file() and trained.weights.parent == run.checkpoints
+    if which == "last":
+        assert trained.weights.name == f"epoch-{RECIPE.epochs:04d}.params"
+
+
+def test_a_checkpoints_file_knows_its_run(run, monkeypatch):
+    weights = find_trained(run.path).weights
+    assert_of(run, find_trained(weights))
+    assert find_trained(weights).weights == weights
+    monkeypatch.chdir(weights.parent)
+    assert find_trained(weights.name).spec == run.spec
+
+
+def test_a_file_away_from_its_run_knows_nothing(run, tmp_path):
+    bare = tmp_path / "bare.params"
+    shutil.copy(find_trained(run.path).weights, bare)
+    assert find_trained(bare) == (bare, None, None, (), None)
+
+
+def test_a_card_tells(tmp_path):
+    path, normalization = tmp_path / "net.params", Normalization((1, 2, 3), (4, 5, 6))
+    save_with_card({"a": mx.nd.zeros(1)}, Card(SPEC, normalization, ("x",)), path)
+    trained = find_trained(path)
+    assert (trained.weights, trained.spec, trained.class_names) == (path, SPEC, ("x",))
+    assert np.array_equal(trained.normalization.std, [4, 5, 6]) and trained.run is None
+    mx.nd.save(str(path), {"b": mx.nd.zeros(1)})
+    with pytest.raises(WeightsError, match="card of other weights"):
+        find_trained(path)
+
+
+def test_what_holds_no_weights_is_named(run, tmp_path):
+    with pytest.raises(WeightsError, match="there are no weights at .*nowhere"):
+        find_trained(tmp_path / "nowhere")
+    with pytest.raises(RunError, match="is not a run directory"):
+        find_trained(tmp_path)
+    weights = find_trained(run.path).weights
+    weights.write_bytes(b"cut")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        find_trained(run.path)
+    shutil.rmtree(run.checkpoints)
+    with pytest.raises(CheckpointError, match="has no last checkpoint yet"):
+        find_trained(run.path, "last")
