@@ -145,4 +145,5 @@ class AttentionModule(HybridBlock):
         mask = self.head(mask + trunk if self._adds_features else mask)
         # Where nothing is added, the sum still keeps the product float32 in bfloat16 training.
         gate = mask + float(self._residual)
-        return self.post(self.blocked(gate * trunk))
+        # Else the trunk's gradient is a plain array, and so are the sums along all its units.
+        return self.post(self.blocked(gate * self.blocked(trunk)))
