@@ -260,8 +260,9 @@ def test_the_splits_of_every_data_set_are_train_and_test(tmp_path):
     (test,) = load_dataset("digits", splits=["test"])
     assert np.array_equal(test.images, load_dataset("digits")[1].images)
     for name, folder in (("digits", None), ("folder", fill(tmp_path, COUNTS))):
-        with pytest.raises(DataError, match="splits 'val' is unknown"):
-            load_dataset(name, folder, size=None if folder is None else 8, splits=["val"])
+        for splits in (["val"], ["test", "test"], "test"):
+            with pytest.raises(DataError, match="splits .* each once"):
+                load_dataset(name, folder, size=None if folder is None else 8, splits=splits)
 
 
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])

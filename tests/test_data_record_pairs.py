@@ -174,10 +174,16 @@ def test_files_that_do_not_fit_in_memory_are_refused_before_they_are_read(tmp_pa
 
 def test_the_data_set_of_a_folder_is_found(tmp_path):
     assert find_dataset(write_pair(tmp_path / "a")) == "records"
+    assert find_dataset(tmp_path / "a" / "own") == "records"
     assert find_dataset(fill(tmp_path / "b", {"blue": 1, "red": 1})) == "folder"
     assert find_dataset(write_pair(tmp_path / "c", "cifar100_train", "cifar100_test")) == "cifar100"
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "cifar-10-binary.tar.gz").touch()
-    assert find_dataset(tmp_path / "d") == "cifar10"
-    with pytest.raises(DataError, match="does not exist"):
-        find_dataset(tmp_path / "e")
+    assert find_dataset(tmp_path / "d", classes=100) == "cifar10"
+    (tmp_path / "d" / "cifar-100-binary.tar.gz").touch()
+    assert find_dataset(tmp_path / "d") == find_dataset(tmp_path / "d", classes=10) == "cifar10"
+    assert find_dataset(tmp_path / "d", classes=100) == "cifar100"
+    (tmp_path / "e" / "cifar-10-batches-bin").mkdir(parents=True)
+    (tmp_path / "e" / "cifar-10-batches-bin" / "data_batch_1.bin").touch()
+    assert find_dataset(tmp_path / "e") == "cifar10", "what lacks is for its loader to say"
+    assert find_dataset(tmp_path / "nowhere") == "folder"

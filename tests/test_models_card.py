@@ -3,7 +3,7 @@ import os
 
 import numpy as np
 import pytest
-from networks import NARROW, THIN, assert_same, narrow
+from networks import NARROW, THIN, assert_same, narrow, pictures
 
 from gluon_ran.data import Normalization
 from gluon_ran.models import Baseline, Card, WeightsError, find_spec, read_card, save_with_card
@@ -20,7 +20,8 @@ def arrays():
 @pytest.fixture
 def weights(tmp_path):
     path = tmp_path / "net.params"
-    save_with_card(arrays(), Card(find_spec(THIN, **NARROW), NORMALIZATION, ("x", "y")), path)
+    spec = find_spec(THIN, 2, **NARROW)
+    save_with_card(arrays(), Card(spec, NORMALIZATION, ("x", "y"), (40, 32), "pad"), path)
     return path
 
 
@@ -29,10 +30,12 @@ def weights(tmp_path):
 )
 def test_a_card_is_read_back_as_it_was_written(tmp_path, spec):
     path = tmp_path / "net.params"
-    card = Card(spec, NORMALIZATION, ("gr\u00fcn", "red"))
+    names = tuple(f"gr\u00fcn {n}" for n in range(spec.classes))
+    card = Card(spec, NORMALIZATION, names, (48, 64), "pad")
     assert save_with_card(arrays(), card, path) == tmp_path / "net.json"
     read = read_card(path)
-    assert read.spec == spec and read.class_names == card.class_names
+    assert read.spec == spec and read.class_names == names
+    assert (read.size, read.fit) == ((48, 64), "pad")
     assert np.array_equal(read.normalization.mean, NORMALIZATION.mean)
     assert np.array_equal(read.normalization.std, NORMALIZATION.std)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.json", "net.params"]
@@ -41,7 +44,7 @@ def test_a_card_is_read_back_as_it_was_written(tmp_path, spec):
 def test_what_is_not_known_is_none(tmp_path):
     save_with_card(arrays(), Card(find_spec(THIN)), tmp_path / "net.params")
     card = read_card(tmp_path / "net.params")
-    assert card.normalization is None and card.class_names == ()
+    assert (card.normalization, card.class_names, card.size, card.fit) == (None, (), None, None)
 
 
 def test_weights_without_a_card_have_none(tmp_path):
@@ -52,13 +55,16 @@ def test_weights_without_a_card_have_none(tmp_path):
 
 def test_the_weights_are_plain_gluon(tmp_path):
     net = narrow()
-    parameters = net._collect_params_with_prefix()
-    saved = {name: parameter.data() for name, parameter in parameters.items()}
-    save_with_card(saved, Card(net.spec), tmp_path / "net.params")
+    save_with_card(net, Card(net.spec), tmp_path / "net.params")
     other = narrow()
     other.load_parameters(str(tmp_path / "net.params"))
-    for name, parameter in other._collect_params_with_prefix().items():
-        assert_same(parameter.data(), saved[name])
+    x = pictures()
+    assert_same(other(x), net(x))
+
+
+def test_other_than_a_name_for_each_class_is_refused():
+    with pytest.raises(ValueError, match="2 class names for 10 classes"):
+        Card(find_spec(THIN), class_names=("one", "two"))
 
 
 def test_the_card_of_other_weights_is_refused(weights):
@@ -80,6 +86,9 @@ def test_the_card_of_other_weights_is_refused(weights):
         lambda content: json.dumps({**content, "spec": {**content["spec"], "t": "two"}}),
         lambda content: json.dumps({**content, "normalization": {"mean": [1, 2, 3]}}),
         lambda content: json.dumps({**content, "class_names": 3}),
+        lambda content: json.dumps({**content, "class_names": ["one"]}),
+        lambda content: json.dumps({**content, "size": "large"}),
+        lambda content: json.dumps({**content, "fit": "somehow"}),
     ],
 )
 def test_damaged_cards_are_refused(weights, damage):

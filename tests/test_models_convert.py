@@ -117,6 +117,8 @@ def test_the_pytorch_port(network, size):
     kept = [name for name in arrays if name.endswith("conv4.weight")]
     counts = [name for name in arrays if name.endswith("num_batches_tracked")]
     # The first units of the stages have one that is used.
+    assert conversion.normalization.mean.tolist() == [0, 0, 0]
+    assert conversion.normalization.std.tolist() == [255, 255, 255]
     assert len(conversion.unused) == len(kept) - len(spec.widths) + len(counts)
     assert set(conversion.unused) < {*kept, *counts}
 
@@ -140,6 +142,8 @@ def test_gluoncv(imagenet, scale, modules):
     assert (spec.p_after or spec.p) == 1
     assert spec.modules == (*modules, 0)
     assert spec.mask_features
+    red = 123.68 if imagenet else 0.4914 * 255
+    assert conversion.normalization.mean[0] == pytest.approx(red, rel=1e-6)
     assert not conversion.unused
 
 

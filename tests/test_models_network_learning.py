@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 from networks import (
@@ -208,6 +210,24 @@ def test_freeing_leaves_what_someone_else_had_set():
         net.freeze(stages)
         assert all(norm._kwargs["use_global_stats"] for norm in blocks(net, nn.BatchNorm))
     assert {name: p.grad_req for name, p in net.collect_params().items()} == before
+
+
+def test_a_copy_of_a_frozen_network_is_frozen_on_its_own():
+    net = narrow()
+    trained = {name for name, p in net._collect_params_with_prefix().items()
+               if p.grad_req == "write"}  # fmt: skip
+    net.freeze(1)
+    other = copy.deepcopy(net)
+    other.freeze(None)
+
+    def writing(model):
+        parameters = model._collect_params_with_prefix()
+        return {name for name, p in parameters.items() if p.grad_req == "write"}
+
+    assert writing(other) == trained
+    assert len(writing(net)) < len(trained)
+    net.freeze(None)
+    assert writing(net) == trained
 
 
 @pytest.mark.parametrize("stages", [-1, 4])

@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from foreign_cases import haoxintong
 from pictures import break_some, fill
 from scripts import script
 from small import SPEC
 
-from gluon_ran.models import Card, save_with_card
+from gluon_ran.models import Card, build, change_spec, find_spec, save_with_card
+from gluon_ran.models.convert.__main__ import main as convert
 from gluon_ran.models.specs import SPECS
-from gluon_ran.training import RunDirectory, Trained
+from gluon_ran.training import RunDirectory, Trained, find_trained
 
 import mxnet as mx
 
@@ -203,8 +205,9 @@ def test_other_classes_are_not_evaluated(tmp_path, capsys):
     assert "trained for 3 classes and folder has 4" in capsys.readouterr().err
     fill(tmp_path / "same", {"blue": 3, "green": 3, "red": 3})
     assert evaluate("run", "--data-dir", "same", "--size", "32") == 0
-    assert evaluate("run", "--unit", "resnext", "--model", "tiny") == 1
+    assert evaluate("run", "--unit", "resnext", "--model", "cifar_attention56") == 1
     assert "leave out --model, --unit" in capsys.readouterr().err
+    assert evaluate("run", "--unit", "preactivation", "--model", "tiny") == 0
 
 
 def test_a_weights_file_is_evaluated_on_what_the_folder_holds(tmp_path, capsys):
@@ -302,7 +305,7 @@ def test_weights_bring_their_network_and_normalisation_along(tmp_path, capsys):
         assert opened.recipe.normalization == "weights"
         assert opened.data["normalization"] == first.data["normalization"]
         assert (opened.spec.learning, opened.spec.classes) == ("naive", 4)
-        assert script("folder_train").main(["--resume", run]) == 0
+        assert script("folder_train").main(["--resume", run, "--normalization", "weights"]) == 0
         assert evaluate(run) == 0
     log = (tmp_path / "run0" / "train.log").read_text()
     assert "made anew: output.weight, output.bias" in log
@@ -314,6 +317,9 @@ def test_weights_bring_their_network_and_normalisation_along(tmp_path, capsys):
     assert own.data["normalization"] != first.data["normalization"]
 
     (tmp_path / "bare.params").write_bytes(weights.read_bytes())
+    capsys.readouterr()
+    assert train("--weights", "bare.params", data_dir="four", model=None) == 1
+    assert "nothing tells which network bare.params is of" in capsys.readouterr().err
     assert train("--weights", "bare.params", "--save-dir", "bare", data_dir="four") == 0
     bare = RunDirectory.open("bare")
     assert (bare.recipe.normalization, bare.spec.learning) == ("channel", "residual")
@@ -330,6 +336,96 @@ def test_weights_bring_their_network_and_normalisation_along(tmp_path, capsys):
     assert "there are no --weights" in capsys.readouterr().err
 
 
+def test_weights_bring_the_size_and_fit_of_their_pictures_along(tmp_path, capsys):
+    """And so a mean picture of that size fits."""
+    assert train("--save-dir", "first", "--fit", "pad", "--normalization", "per_pixel") == 0
+    flags = ["--data-dir", "signs", "--epochs", "1", "-b", "8", "--warmup-epochs", "0"]
+    main = script("folder_train").main
+    assert main([*flags, "--weights", "first", "--save-dir", "run"]) == 0
+    data = data_of(tmp_path / "run")
+    assert (data["size"], data["fit"]) == ([16, 16], "pad")
+    trained = find_trained("first")
+    save_with_card(trained.network(), trained.card, "carded.params")
+    assert evaluate("carded.params", "--data-dir", "signs", "--out", "a") == 0
+    assert evaluate("first", "--out", "b") == 0
+    results = [json.loads((tmp_path / out / "evaluation.json").read_text()) for out in "ab"]
+    assert results[0]["loss"] == results[1]["loss"]
+    capsys.readouterr()
+    assert evaluate("carded.params", "--data-dir", "signs", "--size", "32") == 1
+    assert "pictures are 32x32: give --size 16x16\n" in capsys.readouterr().err
+    checkpoint = str(weights_of(tmp_path / "first"))
+    assert main([*flags, "--weights", checkpoint]) == 0
+    assert (tmp_path / "runs" / "signs-tiny-16-pad-from_first-epoch-0001-gluon").is_dir()
+
+
+def test_weights_that_change_meanwhile_are_not_trained_from(tmp_path, capsys, monkeypatch):
+    assert train("--save-dir", "first") == 0
+    weights = weights_of(tmp_path / "first").rename(tmp_path / "w.params")
+    module = script("make_run")
+    load = module.load_dataset
+
+    def changing(*args, **settings):
+        arrays = mx.nd.load(str(weights))
+        mx.nd.save(str(weights), {name: array + 1 for name, array in arrays.items()})
+        return load(*args, **settings)
+
+    monkeypatch.setattr(module, "load_dataset", changing)
+    assert train("--weights", "w.params", "--save-dir", "run") == 1
+    assert "w.params changed while the pictures were read" in capsys.readouterr().err
+
+
+def test_a_card_without_normalisation_leaves_it_to_a_flag(tmp_path, capsys):
+    assert train("--save-dir", "run", "--normalization", "per_pixel") == 0
+    trained = find_trained("run")
+    card = Card(trained.spec, size=(16, 16))
+    save_with_card(trained.network(), card, "carded.params")
+    flags = ["carded.params", "--data-dir", "signs"]
+    assert evaluate(*flags, "--normalization", "per_pixel", "--out", "a") == 0
+    assert evaluate("run", "--out", "b") == 0
+    results = [json.loads((tmp_path / out / "evaluation.json").read_text()) for out in "ab"]
+    assert results[0]["loss"] == results[1]["loss"]
+    assert evaluate("run", "--normalization", "per_pixel") == 1
+    assert "leave out --normalization" in capsys.readouterr().err
+
+
+def test_evaluation_refuses_what_cannot_be_before_pictures_are_read(tmp_path, capsys):
+    assert train("--save-dir", "run") == 0
+    net = build(change_spec(find_spec("tiny"), 0))
+    net.initialize()
+    save_with_card(net, Card(net.spec), "embedding.params")
+    checkpoint = weights_of(tmp_path / "run")
+    bare = tmp_path / "bare.params"
+    bare.write_bytes(checkpoint.read_bytes())
+    for flags, message in (
+        (["embedding.params", "--data-dir", "nowhere"], "gives embeddings"),
+        (["run", "--dataset", "cifar100"], "for 3 classes and cifar100 has 100"),
+        ([str(bare), "--model", "cifar_attention56_thin"], "not hold the weights of this network"),
+        ([str(checkpoint), "--checkpoint", "last"], "leave out --checkpoint"),
+    ):
+        assert evaluate(*flags) == 1
+        assert message in capsys.readouterr().err
+    assert evaluate(str(checkpoint)) == 0
+    assert (tmp_path / "run" / "evaluation.json").is_file(), "beside the run, not the checkpoint"
+
+
+def test_converted_weights_are_trained_from_and_evaluated(tmp_path, capsys):
+    """As the README has it, on the earlier Gluon port's arrays."""
+    arrays = {name: mx.nd.array(array) for name, array in haoxintong()[2].items()}
+    mx.nd.save("theirs.params", arrays)
+    assert convert(["theirs.params", "--out", "ours.params"]) == 0
+    flags = ["--size", "32", "--weights", "ours.params", "--save-dir", "run"]
+    assert train(*flags, model=None) == 0
+    run = RunDirectory.open("run")
+    assert run.spec.name.startswith("haoxintong") and run.spec.classes == 3
+    assert run.data["normalization"]["mean"] == pytest.approx([123.675, 116.28, 103.53])
+    assert evaluate("run") == 0
+    assert evaluate("ours.params", "--data-dir", "signs") == 1
+    assert "trained for 10 classes and folder has 3" in capsys.readouterr().err
+    for name in ("black", *"abcdef"):
+        fill(tmp_path / "signs", {name: 3})
+    assert evaluate("ours.params", "--data-dir", "signs") == 0
+
+
 def test_a_classifier_of_other_classes_is_told_of(tmp_path, capsys):
     assert train("--save-dir", "first") == 0
     fill(tmp_path / "others", {"left": 8, "right": 8, "stop": 8})
@@ -344,7 +440,9 @@ def test_a_mean_picture_of_another_size_cannot_be_taken_over(tmp_path, capsys):
     assert train("--save-dir", "first", "--normalization", "per_pixel") == 0
     assert train("--weights", "first", "--save-dir", "run") == 0
     assert train("--weights", "first", "--save-dir", "large", "--size", "32") == 1
-    assert "a mean picture of 16x16, and these pictures are 32x32" in capsys.readouterr().err
+    assert "pictures are 32x32: give --size 16x16 or --normalization channel" in (
+        capsys.readouterr().err
+    )
 
 
 def test_stages_that_are_not_there_cannot_be_frozen(tmp_path, capsys):

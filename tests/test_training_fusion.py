@@ -1,9 +1,13 @@
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scripts import ROOT
 from small import RECIPE
 
 from gluon_ran.models import get_model
@@ -91,6 +95,40 @@ def test_frozen_networks_are_the_same_to_the_bit(monkeypatch):
         return net
 
     assert_fusion_changes_nothing(make, "float32", images, monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["cifar_attention56", "cifar_attention_compact"])
+def test_odd_shapes_are_the_same_up_to_rounding(name, monkeypatch):
+    """Where oneDNN takes other code for the one operator than for the two."""
+    images = np.random.default_rng(0).random((3, 3, 8, 24), dtype=np.float32)
+    make = lambda: get_model(name, classes=3, dropout=0.0)  # noqa: E731
+    plain, _ = trained(make, "float32", images, monkeypatch, lambda graph, shape: graph)
+    fused, _ = trained(make, "float32", images, monkeypatch, fuse_norm_relu)
+    assert plain[0] == pytest.approx(fused[0], rel=1e-5)
+    count = len(make().collect_params())
+    first = [np.concatenate([np.ravel(a) for a in r[1 : count + 1]]) for r in (plain, fused)]
+    assert np.linalg.norm(first[0] - first[1]) < 1e-3 * np.linalg.norm(first[0])
+
+
+def test_training_goes_on_where_onednn_is_turned_off():
+    """In a process of its own, since MXNet reads the variable once."""
+    code = (
+        "import numpy as np\n"
+        "from gluon_ran import get_model, get_recipe\n"
+        "from gluon_ran.training.step import Stepper\n"
+        "import mxnet as mx\n"
+        "net = get_model('cifar_attention56_thin', classes=3)\n"
+        "stepper = Stepper(net, get_recipe('gluon'), [mx.cpu()], 'device')\n"
+        "images, targets = np.ones((3, 3, 16, 16), np.float32), np.eye(3, dtype=np.float32)\n"
+        "print(stepper(images, targets, 0.1).loss)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "MXNET_MKLDNN_ENABLED": "0"},
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert np.isfinite(float(done.stdout))
 
 
 def test_networks_of_other_layouts_are_left_alone():

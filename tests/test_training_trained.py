@@ -33,7 +33,7 @@ def run(trained_run, tmp_path):
 
 def assert_of(run, trained):
     assert trained.spec == run.spec and trained.run.path == run.path
-    assert trained.class_names == tuple(run.data["class_names"])
+    assert trained.card.class_names == tuple(run.data["class_names"])
     assert np.array_equal(trained.normalization.mean, run.normalization.mean)
 
 
@@ -57,18 +57,47 @@ def test_a_checkpoints_file_knows_its_run(run, monkeypatch):
 def test_a_file_away_from_its_run_knows_nothing(run, tmp_path):
     bare = tmp_path / "bare.params"
     shutil.copy(find_trained(run.path).weights, bare)
-    assert find_trained(bare) == (bare, None, None, (), None)
+    trained = find_trained(bare)
+    assert trained == (bare, None, None)
+    assert trained.spec is None and trained.normalization is None
+    with pytest.raises(WeightsError, match="nothing tells which network .*bare.params"):
+        trained.network()
 
 
 def test_a_card_tells(tmp_path):
     path, normalization = tmp_path / "net.params", Normalization((1, 2, 3), (4, 5, 6))
-    save_with_card({"a": mx.nd.zeros(1)}, Card(SPEC, normalization, ("x",)), path)
+    save_with_card({"a": mx.nd.zeros(1)}, Card(SPEC, normalization), path)
     trained = find_trained(path)
-    assert (trained.weights, trained.spec, trained.class_names) == (path, SPEC, ("x",))
+    assert (trained.weights, trained.spec) == (path, SPEC)
     assert np.array_equal(trained.normalization.std, [4, 5, 6]) and trained.run is None
     mx.nd.save(str(path), {"b": mx.nd.zeros(1)})
     with pytest.raises(WeightsError, match="card of other weights"):
         find_trained(path)
+
+
+def test_the_network_comes_with_its_weights(run, tmp_path):
+    """From a run; and the way to a file with a card, and back."""
+    trained = find_trained(run.path, "last")
+    net = trained.network()
+    saved = mx.nd.load(str(trained.weights))
+    for name, parameter in net._collect_params_with_prefix().items():
+        assert np.array_equal(parameter.data().asnumpy(), saved[name].asnumpy())
+    save_with_card(net, trained.card, tmp_path / "net.params")
+    again = find_trained(tmp_path / "net.params")
+    x = mx.nd.random.uniform(shape=(2, 3, 16, 16))
+    assert np.array_equal(again.network()(x).asnumpy(), net(x).asnumpy())
+    assert again.card.class_names == trained.card.class_names
+
+
+def test_pictures_of_the_run_are_told(tmp_path):
+    record = {**data_record(), "size": [16, 24], "fit": "pad"}
+    run = RunDirectory.start(tmp_path / "run", SPEC, RECIPE, record)
+    run.checkpoints.mkdir()
+    net_ = net()
+    net_.initialize()
+    net_.save_parameters(str(run.checkpoints / "epoch-0001.params"))
+    card = find_trained(run.checkpoints / "epoch-0001.params").card
+    assert (card.size, card.fit) == ((16, 24), "pad")
 
 
 def test_what_holds_no_weights_is_named(run, tmp_path):
@@ -78,8 +107,12 @@ def test_what_holds_no_weights_is_named(run, tmp_path):
         find_trained(tmp_path)
     weights = find_trained(run.path).weights
     weights.write_bytes(b"cut")
-    with pytest.raises(CheckpointError, match="is damaged"):
+    for place in (run.path, weights):
+        with pytest.raises(CheckpointError, match="is damaged"):
+            find_trained(place)
+    (run.checkpoints / "best.json").unlink()
+    with pytest.raises(CheckpointError, match="has no best checkpoint yet: only epochs at"):
         find_trained(run.path)
     shutil.rmtree(run.checkpoints)
-    with pytest.raises(CheckpointError, match="has no last checkpoint yet"):
+    with pytest.raises(CheckpointError, match="has no checkpoint yet"):
         find_trained(run.path, "last")

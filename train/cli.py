@@ -12,7 +12,7 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from flags import add_picture_flags, add_recipe_flags, add_spec_flags, recipe_from, recipe_table
-from make_run import make_run
+from make_run import check_unchanged, make_run
 
 import gluon_ran
 from gluon_ran import training
@@ -28,7 +28,7 @@ from gluon_ran.data import (
 )
 from gluon_ran.models import build
 from gluon_ran.models.specs import DEPTHS
-from gluon_ran.training import Recipe, RunDirectory
+from gluon_ran.training import Recipe, RunDirectory, Trained
 from gluon_ran.training.monitor import LOG
 
 import mxnet as mx
@@ -188,7 +188,7 @@ def train(args: argparse.Namespace) -> int:
         asked = recipe_from(args)
         training.check_dtype(asked.dtype, contexts)
         augmentation_of(asked)
-    run, train_set, test_set = make_run(args, len(contexts))
+    run, train_set, test_set, trained = make_run(args, len(contexts))
     _log_to_file((args.log_dir or run.path) / "train.log")
     recipe, normalization = run.recipe, run.normalization
     where = ", ".join(map(str, contexts))
@@ -196,7 +196,7 @@ def train(args: argparse.Namespace) -> int:
     _log_classes(train_set, test_set)
     LOG.info("run directory %s", run.path)
     net = build(run.spec)
-    _start_from_weights(net, run, args.weights, contexts)
+    _start_from_weights(net, run, trained, contexts)
     history = training.fit(
         net,
         recipe,
@@ -222,19 +222,19 @@ def _log_classes(train_set: Dataset, test_set: Dataset) -> None:
 
 
 def _start_from_weights(
-    net: HybridBlock, run: RunDirectory, file: Path | None, contexts: list[mx.Context]
+    net: HybridBlock, run: RunDirectory, trained: Trained | None, contexts: list[mx.Context]
 ) -> None:
     """Loads trained weights into a run that begins, and freezes what the run keeps frozen."""
-    if file is not None and not run.has_checkpoint():
+    if trained is not None and not run.has_checkpoint():
+        check_unchanged(run, trained)
         mx.random.seed(run.recipe.seed)  # for the new classifier
-        trained = training.find_trained(file)
         new = gluon_ran.load_weights(net, trained.weights, contexts, new_head=True)
         made = f"made anew: {', '.join(new)}" if new else "the classifier with them"
         LOG.info("weights from %s; %s", trained.weights, made)
-        names = tuple(run.data["class_names"])
-        if not new and trained.class_names and trained.class_names != names:
+        theirs = () if trained.card is None else trained.card.class_names
+        if not new and theirs and theirs != tuple(run.data["class_names"]):
             LOG.warning("the classifier was trained for as many other classes: %s",
-                        ", ".join(trained.class_names))  # fmt: skip
+                        ", ".join(theirs))  # fmt: skip
     if run.data.get("freeze") is not None:
         net.freeze(run.data["freeze"])
 

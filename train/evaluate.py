@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cli import evaluation_batch
 from flags import add_picture_flags, add_spec_flags, picture_settings, spec_changes
-from make_run import check_size
+from make_run import check_mean_picture, check_size
 
 import gluon_ran
 from gluon_ran import training
@@ -23,12 +24,12 @@ from gluon_ran.data import (
     OWN,
     SPLITS,
     Batches,
-    Dataset,
     Normalization,
     find_dataset,
     load_dataset,
 )
-from gluon_ran.models import Baseline, Spec, build, change_spec, find_spec
+from gluon_ran.data.cifar import CIFAR
+from gluon_ran.models import Baseline, Spec, build, change_spec, check_weights, find_spec
 from gluon_ran.training import Evaluation, Trained
 from gluon_ran.training.checkpoint import write_text
 from gluon_ran.visualize import plot_confusion
@@ -41,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("target", metavar="RUN_OR_WEIGHTS", type=Path, help="run directory, or a .params file")
-    add("--checkpoint", choices=("best", "last"), default="best",
+    add("--checkpoint", choices=("best", "last"),
         help="which checkpoint of a run directory (default: best)")  # fmt: skip
     add("--model", metavar="NAME",
         choices=[*gluon_ran.list_models(), *gluon_ran.list_baselines()],
@@ -70,19 +71,26 @@ def evaluate(args: argparse.Namespace) -> tuple[Evaluation, dict]:
         ValueError: the flags don't fit together, or the data not the network.
         RunError, CheckpointError, WeightsError, DataError: a file is missing or damaged.
     """
-    trained = training.find_trained(args.target, args.checkpoint)
+    if args.checkpoint is not None and args.target.is_file():
+        raise ValueError(f"{args.target} is a file: leave out --checkpoint, or give its run")
+    trained = training.find_trained(args.target, args.checkpoint or "best")
     name = _dataset(args, trained)
     spec = _spec(args, trained)
+    check_weights(build(spec), trained.weights, new_head=trained.spec is None)
     data_dir, settings = _pictures(args, trained, name, spec)
     check_size(spec, settings)
     needs_statistics = trained.normalization is None
+    if not needs_statistics:
+        check_mean_picture(trained.normalization, settings)
+    if trained.spec is not None and name in CIFAR:
+        _refuse_other_classes(args, trained, CIFAR[name].class_names, name)
     splits = [
         each for each in SPLITS if each == args.split or (each == "train" and needs_statistics)
     ]
     data = dict(zip(splits, load_dataset(name, data_dir, **settings, splits=splits)))
     dataset = data[args.split]
     if trained.spec is not None:
-        _refuse_other_classes(args, trained, dataset, name)
+        _refuse_other_classes(args, trained, dataset.class_names, name)
     spec = change_spec(spec, dataset.num_classes)
     normalization = trained.normalization
     if needs_statistics:
@@ -110,7 +118,9 @@ def _dataset(args: argparse.Namespace, trained: Trained) -> str:
         return args.dataset
     if trained.run is not None:
         return trained.run.data["dataset"]
-    return "cifar10" if args.data_dir is None else find_dataset(args.data_dir)
+    if args.data_dir is None:
+        return "cifar10"
+    return find_dataset(args.data_dir, None if trained.spec is None else trained.spec.classes)
 
 
 def _spec(args: argparse.Namespace, trained: Trained) -> Spec | Baseline:
@@ -121,12 +131,20 @@ def _spec(args: argparse.Namespace, trained: Trained) -> Spec | Baseline:
                 f"nothing tells which network {args.target} is of: name it with --model"
             )
         return find_spec(args.model, **changes)
-    given = {"model": args.model, "normalization": args.normalization, **changes}
-    named = [f"--{name}" for name, value in given.items() if value is not None]
-    if named:
+    told = {name: getattr(trained.spec, name, None) for name in changes}
+    told["model"] = trained.spec.name
+    given = {"model": args.model, **changes}
+    if trained.normalization is not None:
+        given["normalization"] = args.normalization
+    other = [f"--{name}" for name, v in given.items() if v is not None and v != told.get(name)]
+    if other:
         raise ValueError(
-            f"{args.target} tells its network and how its pictures are normalised: leave out "
-            + ", ".join(named)
+            f"{args.target} tells what its network is and how its pictures are normalised: leave "
+            f"out {', '.join(other)}"
+        )
+    if not trained.spec.classes:
+        raise ValueError(
+            f"{args.target} has no classifier: it gives embeddings, which have no accuracy"
         )
     return trained.spec
 
@@ -136,25 +154,35 @@ def _pictures(
 ) -> tuple[str | None, dict[str, Any]]:
     """The folder of the data, and how its pictures are read: as the run's, unless flags say so."""
     of_run = trained.run.data if trained.run is not None else {}
-    same = name == of_run.get("dataset")
-    settings = picture_settings(args, name, spec, of_run if same or name in OWN else {})
+    same, old = name == of_run.get("dataset"), {}
+    if name in OWN and trained.card is not None:
+        old = {"size": trained.card.size, "fit": trained.card.fit, "broken": of_run.get("broken")}
+    settings = picture_settings(args, name, spec, old)
     return args.data_dir or (of_run["data_dir"] if same else None), settings
 
 
 def _refuse_other_classes(
-    args: argparse.Namespace, trained: Trained, dataset: Dataset, name: str
+    args: argparse.Namespace, trained: Trained, class_names: Sequence[str], name: str
 ) -> None:
-    if trained.spec.classes != dataset.num_classes:
+    if trained.spec.classes != len(class_names):
         raise ValueError(
             f"{args.target} was trained for {trained.spec.classes} classes and {name} has "
-            f"{dataset.num_classes}: evaluate it on its own data set"
+            f"{len(class_names)}: evaluate it on its own data set (--dataset, --data-dir)"
         )
-    for number, names in enumerate(zip(trained.class_names, dataset.class_names)):
+    for number, names in enumerate(zip(trained.card.class_names, class_names)):
         if len(set(names)) == 2:
             raise ValueError(
                 f"class {number} is {names[0]} in {args.target} and {names[1]} in {name}: evaluate "
                 "it on data with the classes that it was trained on"
             )
+
+
+def default_folder(target: Path) -> Path:
+    """The run directory that something is or lies in, else the folder of the file."""
+    if target.is_dir():
+        return target
+    run = training.find_trained(target).run
+    return target.parent if run is None else run.path
 
 
 def write_results(result: Evaluation, about: dict, folder: Path) -> None:
@@ -183,7 +211,7 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     try:
         result, about = evaluate(args)
-        folder = args.out or (args.target if args.target.is_dir() else args.target.parent)
+        folder = args.out or default_folder(args.target)
         write_results(result, about, folder)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -14,38 +14,43 @@ from flags import PICTURE_FLAGS, SPEC_FLAGS, given, picture_settings, recipe_fro
 from gluon_ran import training
 from gluon_ran.data import OWN, Dataset, Normalization, kind_of, load_dataset
 from gluon_ran.models import Baseline, Spec, build, change_spec, check_weights, find_spec
+from gluon_ran.models.card import sha256_of
 from gluon_ran.models.network import check_input_shape
 from gluon_ran.training import Recipe, RunDirectory, Trained
 
 _NATIVE = (32, 32)
 
 
-def make_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, Dataset, Dataset]:
-    """The run directory that the flags ask for, new or old, and its data.
+def make_run(
+    args: argparse.Namespace, devices: int
+) -> tuple[RunDirectory, Dataset, Dataset, Trained | None]:
+    """The run directory that the flags ask for, new or old, its data, and what it begins from.
 
     Raises:
         RunError: the directory holds another run, or none to go on with.
         ValueError, DataError: a flag or the data makes no sense.
     """
     if args.resume:
-        return _old_run(args, devices)
+        return (*_old_run(args, devices), None)
     trained = _trained(args)
     dataset, recipe = _dataset(args), _recipe(args, trained)
     spec = _spec(args, trained)
-    settings = picture_settings(args, dataset, spec, {})
+    settings = picture_settings(args, dataset, spec, _pictures_of(trained, dataset))
     check_size(spec, settings, recipe)
-    start = {"weights": _weights_record(args.weights, trained), "freeze": _freeze(args, spec)}
+    start = {"weights": _weights_record(args, trained), "freeze": _freeze(args, spec)}
+    known = None
     if trained is not None:
         check_weights(build(spec), trained.weights, new_head=True)
-        _check_mean_picture(args, recipe, trained, settings)
+    if recipe.normalization == "weights":
+        known = trained.normalization
+        check_mean_picture(known, settings, "--normalization channel")
     path = args.save_dir or _default_path(args, dataset, spec, recipe, settings, trained)
     train, test = load_dataset(dataset, args.data_dir, **settings)
     spec = change_spec(spec, train.num_classes)
-    known = trained.normalization if recipe.normalization == "weights" else None
     data = _data(dataset, args.data_dir, train, test, recipe, devices, {**settings, **start}, known)
     if args.resume is not None:
         _need_checkpoint(RunDirectory(path, spec, recipe, data))
-    return RunDirectory.start(path, spec, recipe, data), train, test
+    return RunDirectory.start(path, spec, recipe, data), train, test, trained
 
 
 def _old_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, Dataset, Dataset]:
@@ -66,7 +71,7 @@ def _refuse_other_flags(args: argparse.Namespace, run: RunDirectory) -> None:
     model = args.model or (args.num_layers and f"cifar_attention{args.num_layers}")
     names = (*SPEC_FLAGS, *PICTURE_FLAGS, "dataset", "freeze")
     asked = {**given(args, Recipe), **{name: getattr(args, name) for name in names}, "model": model}
-    there = {**asdict(run.recipe), **asdict(run.spec), **run.data, "model": run.spec.name}
+    there = {**run.data, **asdict(run.recipe), **asdict(run.spec), "model": run.spec.name}
     other = [k for k, v in asked.items() if v is not None and not _same(v, there.get(k))]
     never = ("save_dir", "recipe", "zero_init", "weights")
     other += [k for k in never if getattr(args, k) is not None]
@@ -114,6 +119,11 @@ def _spec(args: argparse.Namespace, trained: Trained | None) -> Spec | Baseline:
     if args.model and args.num_layers:
         raise ValueError("give --model or --num-layers, not both")
     name = args.model or (args.num_layers and f"cifar_attention{args.num_layers}")
+    if trained is not None and trained.spec is None and name is None:
+        raise ValueError(
+            f"nothing tells which network {args.weights} is of: name it with --model or "
+            "--num-layers"
+        )
     if trained is None or trained.spec is None:
         return find_spec(name or "cifar_attention56", **spec_changes(args))
     if name not in (None, trained.spec.name):
@@ -122,6 +132,13 @@ def _spec(args: argparse.Namespace, trained: Trained | None) -> Spec | Baseline:
             + ("--model" if args.model else "--num-layers")
         )
     return change_spec(trained.spec, **spec_changes(args))
+
+
+def _pictures_of(trained: Trained | None, dataset: str) -> dict[str, Any]:
+    """Size and fit of the pictures that weights were trained on, where they can be had again."""
+    if trained is None or trained.card is None or dataset not in OWN:
+        return {}
+    return {"size": trained.card.size, "fit": trained.card.fit}
 
 
 def _recipe(args: argparse.Namespace, trained: Trained | None) -> Recipe:
@@ -139,19 +156,6 @@ def _recipe(args: argparse.Namespace, trained: Trained | None) -> Recipe:
             f"{of}: give channel or per_pixel"
         )
     return recipe
-
-
-def _check_mean_picture(
-    args: argparse.Namespace, recipe: Recipe, trained: Trained, settings: dict[str, Any]
-) -> None:
-    if recipe.normalization != "weights" or trained.normalization.mean.ndim == 1:
-        return
-    size, ours = trained.normalization.mean.shape[:2], settings["size"] or _NATIVE
-    if size != ours:
-        raise ValueError(
-            f"{args.weights} were trained with a mean picture of {size[0]}x{size[1]}, and these "
-            f"pictures are {ours[0]}x{ours[1]}: give --normalization channel"
-        )
 
 
 def check_size(
@@ -173,6 +177,23 @@ def check_size(
             )
 
 
+def check_mean_picture(
+    normalization: Normalization, settings: dict[str, Any], instead: str | None = None
+) -> None:
+    """Refuses pictures of another size than the mean picture's, before any is read.
+
+    Raises:
+        ValueError: names the size; and `instead`, what else can be given, if anything.
+    """
+    (height, width), mean = settings["size"] or _NATIVE, normalization.mean
+    if mean.ndim == 3 and mean.shape[:2] != (height, width):
+        size = f"{mean.shape[0]}x{mean.shape[1]}"
+        raise ValueError(
+            f"the weights were trained with a mean picture of {size}, and these pictures are "
+            f"{height}x{width}: give --size {size}" + (f" or {instead}" if instead else "")
+        )
+
+
 def _freeze(args: argparse.Namespace, spec: Spec | Baseline) -> int | None:
     if args.freeze is None:
         return None
@@ -189,12 +210,24 @@ def _freeze(args: argparse.Namespace, spec: Spec | Baseline) -> int | None:
     return args.freeze
 
 
-def _weights_record(given: Path | None, trained: Trained | None) -> str | None:
+def _weights_record(args: argparse.Namespace, trained: Trained | None) -> str | None:
     """What data.json says of the weights that training starts from: their name and SHA-256."""
     if trained is None:
         return None
-    checksum = hashlib.sha256(trained.weights.read_bytes()).hexdigest()
-    return f"{given.resolve().name} sha256 {checksum}"
+    return f"{args.weights.resolve().name} sha256 {sha256_of(trained.weights)}"
+
+
+def check_unchanged(run: RunDirectory, trained: Trained) -> None:
+    """Refuses weights that are no longer those that the run directory names.
+
+    Raises:
+        ValueError: another process has written them since.
+    """
+    if sha256_of(trained.weights) != run.data["weights"].rpartition(" ")[2]:
+        raise ValueError(
+            f"{trained.weights} changed while the pictures were read: start again, when nothing "
+            "writes to it any more"
+        )
 
 
 def _data(
@@ -250,7 +283,9 @@ def _default_path(
         parts.append(settings["fit"])
     if trained is not None:
         source = args.weights.resolve()
-        parts.append(f"from_{source.name if source.is_dir() else source.stem}")
+        name = source.name if source.is_dir() else source.stem
+        in_run = trained.run is not None and not source.is_dir()
+        parts.append(f"from_{trained.run.path.resolve().name}-{name}" if in_run else f"from_{name}")
     parts += [f"freeze{args.freeze}"] if args.freeze is not None else []
     parts.append(recipe.name)
     return Path("runs") / ("-".join(parts) + ("-mixup" if recipe.mixup else ""))

@@ -10,8 +10,8 @@ from gluon_ran.data.cifar import CIFAR, find_cifar, load_cifar
 from gluon_ran.data.dataset import DataError, Dataset
 from gluon_ran.data.digits import load_digits
 from gluon_ran.data.folder import load_folder
-from gluon_ran.data.loading import SPLITS
-from gluon_ran.data.pictures import check_choice, checked_size
+from gluon_ran.data.loading import SPLITS, check_splits
+from gluon_ran.data.pictures import checked_size
 from gluon_ran.data.record_pairs import find_pairs, load_record_pair
 
 OWN = {"folder": load_folder, "records": load_record_pair}
@@ -39,14 +39,13 @@ def load_dataset(
             the others are 32x32.
         fit: how 'folder' and 'records' come to that size; None: 'crop'.
         broken: what happens to broken pictures of 'folder' and 'records'; None: 'refuse'.
-        splits: which to give, of 'train' and 'test', in that order.
+        splits: which to give, of 'train' and 'test', in the order that they are given back.
 
     Raises:
         DataError: the name is unknown, a setting does not fit it, or the data is missing, damaged
             or can't be downloaded.
     """
-    for split in splits:
-        check_choice("splits", split, SPLITS)
+    check_splits(splits)
     if name not in DATASETS:
         raise DataError(f"data set {name!r} is unknown: choose from {', '.join(DATASETS)}")
     if name in OWN:
@@ -64,13 +63,17 @@ def load_dataset(
     return tuple(both[split] for split in splits)
 
 
-def find_dataset(data_dir: str | os.PathLike) -> str:
+def find_dataset(data_dir: str | os.PathLike, classes: int | None = None) -> str:
     """The data set that a folder holds: a CIFAR, or pictures of one's own; see `kind_of`.
 
-    Raises:
-        DataError: there is no such folder.
+    Args:
+        data_dir: the folder, or FOLDER/NAME of a RecordIO pair.
+        classes: which of both CIFARs, where they are there.
     """
-    return find_cifar(Path(data_dir).expanduser()) or kind_of(data_dir)
+    path = Path(data_dir).expanduser()
+    found = find_cifar(path) if path.is_dir() else []
+    fitting = [name for name in found if len(CIFAR[name].class_names) == classes]
+    return (fitting or found or [kind_of(path)])[0]
 
 
 def kind_of(data_dir: str | os.PathLike) -> str:

@@ -111,14 +111,15 @@ def load_cifar(name: str, data_dir: str | os.PathLike | None = None) -> tuple[Da
     raise DataError(_what_lacks(folder, places, name, files))
 
 
-def find_cifar(folder: Path) -> str | None:
-    """The CIFAR whose archive, files or RecordIO pair a folder holds; None: neither's."""
+def find_cifar(folder: Path) -> list[str]:
+    """The CIFARs of which a folder holds the archive, a RecordIO file or any of the files."""
+    found = []
     for name, files in CIFAR.items():
-        for place in _places(folder, files.folder, name):
-            there = (place / files.archive).is_file() or find_pair(place, f"{name}_") is not None
-            if there or all((place / file).is_file() for file in files.files):
-                return name
-    return None
+        known = (*files.files, files.archive, f"{name}_train.rec", f"{name}_test.rec")
+        places = _places(folder, files.folder, name)
+        if any((place / file).is_file() for place in places for file in known):
+            found.append(name)
+    return found
 
 
 def _load_cached(files: CifarFiles, cache: Path) -> tuple[Dataset, Dataset]:

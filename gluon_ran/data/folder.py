@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from gluon_ran.data.dataset import DataError, Dataset
-from gluon_ran.data.loading import BROKEN, SPLITS, Source, load_splits
+from gluon_ran.data.loading import BROKEN, SPLITS, Source, check_splits, load_splits
 from gluon_ran.data.pictures import FITS, SUFFIXES, check_choice, checked_size, read_bytes
 
 TEST_NAMES = ("test", "val", "valid", "validation")
@@ -49,8 +49,7 @@ def load_folder(
     size = checked_size(size)
     check_choice("fit", fit, FITS)
     check_choice("broken", broken, BROKEN)
-    for split in splits:
-        check_choice("splits", split, SPLITS)
+    check_splits(splits)
     if not 0 < test_share < 1:
         raise DataError(f"test_share is {test_share!r}: give a part between 0 and 1")
     root = Path(path).expanduser()

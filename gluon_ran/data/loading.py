@@ -36,6 +36,14 @@ class Source:
     read: Callable[[], bytes]
 
 
+def check_splits(splits: Sequence[str]) -> None:
+    """Raises DataError where `splits` are not different ones of `SPLITS`."""
+    if isinstance(splits, str) or len(set(splits)) != len(splits) or set(splits) - set(SPLITS):
+        raise DataError(
+            f"splits {splits!r}: give a list of {' and '.join(map(repr, SPLITS))}, each once"
+        )
+
+
 def load_splits(
     splits: Mapping[str, Sequence[Source]],
     class_names: tuple[str, ...],

@@ -10,7 +10,14 @@ import numpy as np
 
 from gluon_ran.data.dataset import DataError, Dataset, check_labels
 from gluon_ran.data.folder import TEST_NAMES
-from gluon_ran.data.loading import BROKEN, SPLITS, Source, check_file_memory, load_splits
+from gluon_ran.data.loading import (
+    BROKEN,
+    SPLITS,
+    Source,
+    check_file_memory,
+    check_splits,
+    load_splits,
+)
 from gluon_ran.data.pictures import FITS, check_choice, checked_size, read_bytes
 from gluon_ran.data.records import read_labelled
 
@@ -44,8 +51,7 @@ def load_record_pair(
     size = checked_size(size)
     check_choice("fit", fit, FITS)
     check_choice("broken", broken, BROKEN)
-    for split in splits:
-        check_choice("splits", split, SPLITS)
+    check_splits(splits)
     pair = choose_pair(Path(path).expanduser())
     check_file_memory(pair)
     labelled = {split: (rec, *read_labelled(rec)) for split, rec in zip(SPLITS, pair)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Callable, Iterator
@@ -89,14 +89,12 @@ def _use_running_statistics(norm: nn.BatchNorm, use: bool) -> None:
     norm._clear_cached_op()
 
 
-def _freeze(block: HybridBlock, thaw: ExitStack) -> None:
-    """Freezes what lies in a block and leaves with `thaw` how it was before."""
-    if isinstance(block, nn.BatchNorm):
-        thaw.callback(_use_running_statistics, block, block._kwargs["use_global_stats"])
-        _use_running_statistics(block, True)
-    for parameter in block._reg_params.values():
-        thaw.callback(setattr, parameter, "grad_req", parameter.grad_req)
-        parameter.grad_req = "null"
+def _norms(block: HybridBlock, prefix: str = "") -> dict[str, nn.BatchNorm]:
+    """The BatchNorms in a block, by structural name."""
+    found = {prefix: block} if isinstance(block, nn.BatchNorm) else {}
+    for name, child in block._children.items():
+        found.update(_norms(child, f"{prefix}{name}."))
+    return found
 
 
 def _stem(spec: Spec, norm: Norm, trace: Trace) -> nn.HybridSequential:
@@ -186,7 +184,8 @@ class ResidualAttentionNet(_PictureBlock):
         # The graph of the last size, since making one takes far longer than a pass; as an
         # attribute of its own Gluon would take it for a part of the network.
         self._masks = SimpleNamespace(key=None, block=None)
-        self._thaw = ExitStack()
+        # How it was before: grad_req of parameters and use_global_stats of norms, by name.
+        self._thawed = SimpleNamespace(grad_reqs={}, statistics={})
         with self.name_scope():
             self.features = _Features(spec, self._trace, Norm(norm_layer, norm_kwargs))
             self.dropout = nn.Dropout(spec.dropout) if spec.dropout else None
@@ -232,13 +231,28 @@ class ResidualAttentionNet(_PictureBlock):
                 f"{self._spec.name} has {len(self._spec.widths)} stages: freeze 0 to that many, "
                 f"not {stages}"
             )
-        self._thaw.close()
+        self._unfreeze()
         if stages is not None:
-            for part in (self.features.stem, *self.features.stages[:kept]):
-                part.apply(partial(_freeze, thaw=self._thaw))
+            parts = ("features.stem.", *(f"features.stages.{i}." for i in range(kept)))
+            for name, parameter in self._collect_params_with_prefix().items():
+                if name.startswith(parts):
+                    self._thawed.grad_reqs[name] = parameter.grad_req
+                    parameter.grad_req = "null"
+            for name, norm in _norms(self).items():
+                if name.startswith(parts):
+                    self._thawed.statistics[name] = norm._kwargs["use_global_stats"]
+                    _use_running_statistics(norm, True)
         self._clear_cached_op()
         self.features._clear_cached_op()
         self._masks.key = None
+
+    def _unfreeze(self) -> None:
+        parameters, norms = self._collect_params_with_prefix(), _norms(self)
+        for name, grad_req in self._thawed.grad_reqs.items():
+            parameters[name].grad_req = grad_req
+        for name, use in self._thawed.statistics.items():
+            _use_running_statistics(norms[name], use)
+        self._thawed = SimpleNamespace(grad_reqs={}, statistics={})
 
     def masks(self, x: nd.NDArray) -> list[nd.NDArray]:
         """Soft masks of a batch, one a module in the order of the forward pass, in inference mode.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from typing import Any
 
@@ -14,11 +15,18 @@ import mxnet as mx
 _BLOCK = 16
 
 
+def has_onednn() -> bool:
+    """Whether MXNet was built with oneDNN, and the user has not turned it off."""
+    enabled = os.environ.get("MXNET_MKLDNN_ENABLED", "1") not in ("0", "false")
+    return enabled and mx.runtime.Features().is_enabled("MKLDNN")
+
+
 def fuse_norm_relu(graph: mx.sym.Symbol, shape: tuple[int, ...]) -> mx.sym.Symbol:
     """The graph with BatchNorms and the ReLUs that alone read them as one operator each.
 
     It keeps a bit a number for the backward pass where the ReLU alone keeps its whole output, and
-    goes over memory once less each way; the numbers are the same to the bit.
+    goes over memory once less each way. The numbers are the same; to the bit where oneDNN takes
+    the same code for both, as it does for usual shapes.
 
     The operator takes it for granted that its gradient has its input's memory layout, and where it
     has not, it fails or, of a plain and a blocked one, gives wrong gradients. So norms stay as they

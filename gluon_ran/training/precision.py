@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models import ResidualAttentionNet
-from gluon_ran.training.fusion import fuse_norm_relu
+from gluon_ran.training.fusion import fuse_norm_relu, has_onednn
 
 import mxnet as mx
 from mxnet.contrib import amp
@@ -78,7 +78,7 @@ def symbol_of(net: HybridBlock, dtype: str, shape: tuple[int, ...]) -> mx.sym.Sy
         if isinstance(net, ResidualAttentionNet):
             stack.enter_context(net.traced_for(shape))
         graph = net(mx.sym.var("data", dtype="float32"))
-    if getattr(net, "blocked", False) and mx.runtime.Features().is_enabled("MKLDNN"):
+    if getattr(net, "blocked", False) and has_onednn():
         graph = fuse_norm_relu(graph, shape)
     if dtype == "float32":
         return graph

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -98,12 +99,18 @@ class RunDirectory:
             RunError: says what differs.
         """
         ours, theirs = (
-            {**asdict(run.spec), **asdict(run.recipe), **run.data, "baseline": _baseline(run.spec)}
+            {
+                **run.data,
+                "statistics of the pictures": run.data["normalization"],
+                **asdict(run.spec),
+                **asdict(run.recipe),
+                "baseline": _baseline(run.spec),
+            }
             for run in (self, other)
         )
         ignored = {"source", "name", "data_dir"}
         differences = [
-            f"{key} {_short(theirs.get(key))} there, {_short(ours.get(key))} now"
+            "{} {} there, {} now".format(key, *_shortened(theirs.get(key), ours.get(key)))
             for key in {**ours, **theirs}
             if key not in ignored and _plain(ours.get(key)) != _plain(theirs.get(key))
         ]
@@ -178,6 +185,10 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _shortened(*values: Any) -> list[str]:
+    """The values as text; of long ones, the part where they begin to differ."""
+    texts = [str(value) for value in values]
+    start = len(os.path.commonprefix(texts))
+    start = max(start - 10, 0) if max(map(len, texts)) > 60 and start > 40 else 0
+    parts = ["..." * (start > 0) + text[start:] for text in texts]
+    return [part if len(part) <= 60 else part[:57] + "..." for part in parts]

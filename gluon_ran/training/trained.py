@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.data import Normalization
-from gluon_ran.models import Baseline, Spec, WeightsError
-from gluon_ran.models.card import read_card
+from gluon_ran.models import (
+    Baseline,
+    Card,
+    Spec,
+    WeightsError,
+    build,
+    load_weights,
+    read_card,
+)
 from gluon_ran.training.checkpoint import CheckpointError, checked_file, read_manifest
 from gluon_ran.training.run import RunDirectory
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock
 
 
 class Trained(NamedTuple):
@@ -17,17 +29,35 @@ class Trained(NamedTuple):
 
     Attributes:
         weights: the `.params` file.
-        spec: the network; None where nothing tells.
-        normalization: what its pictures are normalised by; None where nothing tells.
-        class_names: one name a class; empty where nothing tells.
+        card: what they are of; None where nothing tells.
         run: the run that they were trained in, if they still lie there.
     """
 
     weights: Path
-    spec: Spec | Baseline | None = None
-    normalization: Normalization | None = None
-    class_names: tuple[str, ...] = ()
+    card: Card | None = None
     run: RunDirectory | None = None
+
+    @property
+    def spec(self) -> Spec | Baseline | None:
+        """The network; None where nothing tells."""
+        return None if self.card is None else self.card.spec
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """What the network's pictures are normalised by; None where nothing tells."""
+        return None if self.card is None else self.card.normalization
+
+    def network(self, contexts: Sequence[mx.Context] = ()) -> HybridBlock:
+        """The network with its weights, ready to run.
+
+        Raises:
+            WeightsError: nothing tells which network it is, or the file is damaged.
+        """
+        if self.card is None:
+            raise WeightsError(f"nothing tells which network {self.weights} is of: build it first")
+        net = build(self.card.spec)
+        load_weights(net, self.weights, contexts)
+        return net
 
 
 def find_trained(path: str | Path, which: str = "best") -> Trained:
@@ -39,28 +69,45 @@ def find_trained(path: str | Path, which: str = "best") -> Trained:
 
     Raises:
         WeightsError: there are no weights, or their card is damaged or of others.
-        RunError, CheckpointError: a run directory is damaged or has no checkpoint yet.
+        RunError, CheckpointError: a run directory is damaged or has no such checkpoint.
     """
     path = Path(path)
     if path.is_dir():
         run = RunDirectory.open(path)
-        manifest = read_manifest(run.checkpoints, which)
-        if manifest is None:
-            raise CheckpointError(f"{path} has no {which} checkpoint yet: train at least one epoch")
-        return _of_run(run, checked_file(run.checkpoints, manifest, "weights"))
+        return Trained(_checkpoint(run, which), _card_of(run), run)
     if not path.is_file():
         raise WeightsError(
             f"there are no weights at {path}: give a run directory or a .params file"
         )
     folder = path.resolve().parent
     if folder.name == RunDirectory.CHECKPOINTS and (folder.parent / "recipe.json").is_file():
-        return _of_run(RunDirectory.open(folder.parent), path)
-    card = read_card(path) if path.suffix == ".params" else None
-    if card is None:
-        return Trained(path)
-    return Trained(path, card.spec, card.normalization, card.class_names)
+        run = RunDirectory.open(folder.parent)
+        for manifest in (read_manifest(folder, which) for which in ("best", "last")):
+            if manifest is not None and manifest["weights"] == path.name:
+                checked_file(folder, manifest, "weights")
+        return Trained(path, _card_of(run), run)
+    return Trained(path, read_card(path) if path.suffix == ".params" else None)
 
 
-def _of_run(run: RunDirectory, weights: Path) -> Trained:
-    names = tuple(run.data["class_names"])
-    return Trained(weights, run.spec, run.normalization, names, run)
+def _checkpoint(run: RunDirectory, which: str) -> Path:
+    manifest = read_manifest(run.checkpoints, which)
+    if manifest is None and which == "best" and run.has_checkpoint():
+        raise CheckpointError(
+            f"{run.path} has no best checkpoint yet: only epochs at the pictures' own size count, "
+            f"and only with a test; take the last one (--checkpoint last), or give a file in "
+            f"{run.checkpoints}"
+        )
+    if manifest is None:
+        raise CheckpointError(f"{run.path} has no checkpoint yet: train at least one epoch")
+    return checked_file(run.checkpoints, manifest, "weights")
+
+
+def _card_of(run: RunDirectory) -> Card:
+    size = run.data.get("size")
+    return Card(
+        run.spec,
+        run.normalization,
+        tuple(run.data["class_names"]),
+        None if size is None else tuple(size),
+        run.data.get("fit"),
+    )

@@ -64,6 +64,8 @@ def load_converted(path: str | Path) -> HybridBlock:
         WeightsError: the weights or their card are missing, damaged or no pair.
     """
     card = read_card(path)
+    if card is None and not Path(path).is_file():
+        raise WeightsError(f"there are no weights at {path}: check the path")
     if card is None:
         raise WeightsError(f"{path} has no card beside it: convert the weights again")
     net = build(card.spec)

@@ -33,14 +33,14 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     # PyTorch's own example calls its checkpoints .pth.tar, which no tar has written.
-    suffix = path.name.lower().replace(".pth.tar", ".pth").rpartition(".")[2]
-    if f".{suffix}" not in _READERS:
+    suffix = Path(path.name.lower().replace(".pth.tar", ".pth")).suffix
+    if suffix not in _READERS:
         raise ConversionError(
             f"{path} is none of {', '.join(_READERS)}: say by its suffix what it is"
         )
     if not path.is_file():
         raise ConversionError(f"there is no file {path}: check the path")
-    arrays = _READERS[f".{suffix}"](path)
+    arrays = _READERS[suffix](path)
     if not arrays:
         raise ConversionError(f"{path} holds no named arrays")
     return {name: _as_numbers(path, name, array) for name, array in arrays.items()}
