@@ -211,9 +211,14 @@ def numeric_gradients(function, x, weights, step=1e-5):
     return gradients
 
 
-@pytest.mark.parametrize("changes", CHANGES, ids=str)
+@pytest.mark.parametrize(
+    "changes", [c for c in CHANGES if c.get("attention") != "spatial"], ids=str
+)
 def test_the_gradients_of_a_module_are_the_numeric_ones(changes):
-    """In float64, along a random direction of the input and of each parameter, while training."""
+    """In float64, along a random direction of the input and of each parameter, while training.
+
+    MXNet's InstanceNorm has no float64; the gradient of spatial attention is held on its own.
+    """
     module = module_of(2, size=(8, 12), method="bilinear", **changes)
     x = pictures((8, 12)).astype("float64")
     module.cast("float64")

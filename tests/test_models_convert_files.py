@@ -229,8 +229,10 @@ def test_a_failed_write_leaves_what_was_there(params, tmp_path, monkeypatch):
 
 def test_converted_files_that_do_not_belong_together(params, tmp_path):
     out = tmp_path / "ours.params"
-    with pytest.raises(WeightsError, match="has no card"):
+    with pytest.raises(WeightsError, match="there are no weights"):
         load_converted(out)
+    with pytest.raises(WeightsError, match="has no card"):
+        load_converted(params)
     conversion = convert(params)
     save_converted(replace(conversion, spec=replace(conversion.spec, t=1)), out)
     with pytest.raises(WeightsError, match="does not hold the weights of this network"):

@@ -66,7 +66,7 @@ NETWORKS = [
     ("cifar_attention56_thin", changes)
     for changes in (
         {"attention": "channel"}, {"attention": "spatial"}, {"learning": "naive"},
-        {"mask": "local_conv"}, {"mask_features": True}, {"upsampling": "bilinear"},
+        {"mask": "local_conv"}, {"mask_features": True},
     )
 ]  # fmt: skip
 
@@ -105,9 +105,9 @@ def test_odd_shapes_are_the_same_up_to_rounding(name, monkeypatch):
     plain, _ = trained(make, "float32", images, monkeypatch, lambda graph, shape: graph)
     fused, _ = trained(make, "float32", images, monkeypatch, fuse_norm_relu)
     assert plain[0] == pytest.approx(fused[0], rel=1e-5)
-    count = len(make().collect_params())
-    first = [np.concatenate([np.ravel(a) for a in r[1 : count + 1]]) for r in (plain, fused)]
-    assert np.linalg.norm(first[0] - first[1]) < 1e-3 * np.linalg.norm(first[0])
+    step = len(plain) // 2  # of the first step; rounding grows with each further one
+    one, other = (np.concatenate([np.ravel(a) for a in r[1:step]]) for r in (plain, fused))
+    assert np.linalg.norm(one - other) < 1e-4 * np.linalg.norm(one)
 
 
 def test_training_goes_on_where_onednn_is_turned_off():
