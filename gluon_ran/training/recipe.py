@@ -178,8 +178,8 @@ RECIPES = {
         replace(
             _BASE,
             name="short",
-            source="ours, for the best of a few epochs; rate and decay chosen on 5,000 of the"
-            " training pictures, progressive sizes after fast.ai's DAWNBench entries",
+            source="ours, for the best of a few epochs; rate and decay narrowed down on 5,000 of"
+            " the training pictures, progressive sizes after fast.ai's DAWNBench entries",
             epochs=12,
             lr=0.2,
             wd=3e-4,
