@@ -35,6 +35,9 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["gluon_ran", "gluon_ran.*"]),
+    # Has `pip install -e` put this folder on the path. Else, where Python starts in the folder
+    # above, a clone called gluon_ran is found before the package in it.
+    package_dir={"": "."},
     package_data={"gluon_ran": ["py.typed"]},
     python_requires=">=3.8,<3.13",
     install_requires=[

@@ -18,9 +18,9 @@ import importlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator, Tuple
 
 import numpy as np
 from provenance import RESULTS, provenance, write_json
@@ -49,7 +49,7 @@ HAOXINTONG = tuple(
     for function, side in (("get_attention_cifar", 32), ("get_attention_net", 224))
     for depth in (56, 92, 128, 164, 236, 452)
 )
-Made = Iterator["tuple[str, str, Path, np.ndarray, np.ndarray]"]
+Made = Iterator[Tuple[str, str, Path, np.ndarray, np.ndarray]]
 
 
 def pictures(side: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 from pathlib import Path
 
 # Before anything imports matplotlib, here or in a subprocess.
@@ -13,6 +14,9 @@ import pytest
 import gluon_ran  # noqa: F401  (makes MXNet importable)
 
 import mxnet as mx
+
+# A shell starts what runs in its background with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -334,5 +334,6 @@ def test_blocked_changes_the_graph_of_a_hybridized_network():
     net.blocked = True
     net(pictures())
     blocked = net(mx.sym.var("data")).tojson().count('"Convolution"')
-    # One behind the stem, one a module behind its product, 2 + 1 skips, 3 + 2 + 1 upsamplings.
-    assert blocked == plain + 1 + 3 + 3 + 6
+    # One behind the stem, one a module ahead of its product and one behind, 2 + 1 skips,
+    # 3 + 2 + 1 upsamplings.
+    assert blocked == plain + 1 + 3 + 3 + 3 + 6

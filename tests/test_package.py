@@ -1,5 +1,7 @@
 """What is installed: metadata, all modules, and the sign that there are annotations."""
 
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -43,3 +45,13 @@ def test_either_build_of_mxnet_can_be_chosen():
 
 def test_the_versions_of_python_are_bounded():
     assert set(metadata.metadata("gluon_ran")["Requires-Python"].split(",")) == {">=3.8", "<3.13"}
+
+
+def test_a_folder_of_its_name_is_not_taken_for_the_package(tmp_path):
+    """As where Python starts in the folder above a clone."""
+    (tmp_path / "gluon_ran").mkdir()
+    code = "import gluon_ran; print(gluon_ran.__version__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == gluon_ran.__version__, done.stderr

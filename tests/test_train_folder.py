@@ -72,7 +72,9 @@ def test_a_folder_is_trained_on_gone_on_with_and_evaluated(tmp_path, capsys):
     assert (data["dataset"], data["size"], data["fit"]) == ("folder", [16, 16], "crop")
     assert data["class_names"] == ["blue", "green", "red"]
     before = (run / "checkpoints" / "last.json").read_text()
+    capsys.readouterr()
     assert train("--resume", model="cifar_attention56_thin") == 0
+    assert f"with --weights {run.relative_to(tmp_path)}" in capsys.readouterr().err
     assert script("folder_train").main(["--resume", str(run)]) == 0
     assert (run / "checkpoints" / "last.json").read_text() == before
     capsys.readouterr()
@@ -259,6 +261,7 @@ def test_training_starts_from_weights_with_a_new_classifier(tmp_path, capsys):
     run = tmp_path / "runs" / "four-tiny-16-from_first-freeze1-gluon"
     record = data_of(run)
     assert record["weights"].startswith("first.params sha256 ") and record["freeze"] == 1
+    assert "frozen: the stem and 1 stages; " in (run / "train.log").read_text()
     old, new = mx.nd.load(str(weights)), mx.nd.load(str(weights_of(run)))
     same = {name: np.array_equal(old[name].asnumpy(), new[name].asnumpy()) for name in old}
     frozen = {name for name in old if name.startswith(("features.stem.", "features.stages.0."))}

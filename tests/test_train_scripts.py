@@ -121,6 +121,8 @@ def test_a_weights_file_is_evaluated_with_its_model(tmp_path, capsys):
     assert known["loss"] == told["loss"] and known["dataset"] == "digits"
     assert evaluate(str(weights)) == 1
     assert "name it with --model" in capsys.readouterr().err
+    assert evaluate(str(weights), "--model", "tiny") == 1
+    assert "name them with --dataset or --data-dir" in capsys.readouterr().err
     assert evaluate(str(weights), "--model", "cifar_attention56_thin", "--dataset", "digits") == 1
     assert "does not hold the weights of this network" in capsys.readouterr().err
 

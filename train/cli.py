@@ -237,6 +237,10 @@ def _start_from_weights(
                         ", ".join(theirs))  # fmt: skip
     if run.data.get("freeze") is not None:
         net.freeze(run.data["freeze"])
+        parameters = [p for p in net.collect_params().values() if p._differentiable]
+        free = sum(p.grad_req != "null" for p in parameters)
+        LOG.info("frozen: the stem and %d stages; %d of %d arrays of weights train",
+                 run.data["freeze"], free, len(parameters))  # fmt: skip
 
 
 def _report(run: RunDirectory, history: training.History) -> int:
@@ -245,6 +249,10 @@ def _report(run: RunDirectory, history: training.History) -> int:
         LOG.info("test accuracy %.2f %% after epoch %d; best %.2f %% after epoch %d",
                  100 * last["val_top1"], last["epoch"] + 1,
                  100 * history.best_top1, history.best_epoch + 1)  # fmt: skip
+    if history.completed and not history.epochs:
+        LOG.info("the run was complete already; to train on from it, start another one with "
+                 "--weights %s", run.path)  # fmt: skip
+        return 0
     if history.completed:
         LOG.info("done; everything is in %s", run.path)
         return 0

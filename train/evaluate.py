@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Score a trained network: top-1, top-5, each class's accuracy and the confusion matrix.
 
-Writes evaluation.json and confusion.png beside what was evaluated, or into --out.
+Writes evaluation.json and confusion.png into the run directory, or beside a weights file that lies
+in none, or into --out.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
         choices=[*gluon_ran.list_models(), *gluon_ran.list_baselines()],
         help="the network of a weights file without a card, as cifar_attention92")  # fmt: skip
     add("--dataset", choices=DATASETS,
-        help="default: the run's, else what --data-dir holds, else cifar10")  # fmt: skip
+        help="default: the run's, else what --data-dir holds")  # fmt: skip
     add("--data-dir", metavar="DIR", help="folder of the data (default: the run's, or a download)")
     add("--split", choices=("train", "test"), default="test", help="default: test")
     add("--flip", action="store_true", help="average each picture with its mirror image")
@@ -74,8 +75,8 @@ def evaluate(args: argparse.Namespace) -> tuple[Evaluation, dict]:
     if args.checkpoint is not None and args.target.is_file():
         raise ValueError(f"{args.target} is a file: leave out --checkpoint, or give its run")
     trained = training.find_trained(args.target, args.checkpoint or "best")
-    name = _dataset(args, trained)
     spec = _spec(args, trained)
+    name = _dataset(args, trained)
     check_weights(build(spec), trained.weights, new_head=trained.spec is None)
     data_dir, settings = _pictures(args, trained, name, spec)
     check_size(spec, settings)
@@ -119,7 +120,7 @@ def _dataset(args: argparse.Namespace, trained: Trained) -> str:
     if trained.run is not None:
         return trained.run.data["dataset"]
     if args.data_dir is None:
-        return "cifar10"
+        raise ValueError("nothing tells the data: name them with --dataset or --data-dir")
     return find_dataset(args.data_dir, None if trained.spec is None else trained.spec.classes)
 
 

@@ -83,6 +83,8 @@ def read_params(path: Path) -> dict[str, mx.nd.NDArray]:
         arrays = mx.nd.load(str(path))
     except Exception as error:  # MXNet raises MXNetError, UnicodeDecodeError ...
         reason = " ".join(str(error).split())[:200]
+        if "ListMagic" in reason:
+            reason = "it does not begin as such a file does"
         raise WeightsError(
             f"{path} can't be read as MXNet parameters ({reason}): copy or make it again"
         ) from None
