@@ -57,13 +57,15 @@ def assert_fusion_changes_nothing(make, dtype, images, monkeypatch):
 
 
 NETWORKS = [
-    (name, {})
-    for name in (
-        "attention56", "cifar_attention56", "cifar_attention56_thin", "attentionnext56",
-        "attentioninception56", "cifar_attentionnext56", "cifar_attentioninception56",
+    (name, {}, dtype)
+    for name, dtype in (
+        ("attention56", "float32"), ("cifar_attention56_thin", "float32"),
+        ("cifar_attentionnext56", "float32"), ("cifar_attentioninception56", "float32"),
+        ("cifar_attention56", "bfloat16"), ("cifar_attention56_thin", "bfloat16"),
+        ("attentionnext56", "bfloat16"), ("attentioninception56", "bfloat16"),
     )
 ] + [
-    ("cifar_attention56_thin", changes)
+    ("cifar_attention56_thin", changes, "bfloat16")
     for changes in (
         {"attention": "channel"}, {"attention": "spatial"}, {"learning": "naive"},
         {"mask": "local_conv"}, {"mask_features": True},
@@ -71,8 +73,7 @@ NETWORKS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name, changes", NETWORKS, ids=str)
+@pytest.mark.parametrize("name, changes, dtype", NETWORKS, ids=str)
 def test_training_is_the_same_to_the_bit(name, changes, dtype, monkeypatch):
     """At full width, which decides about the layouts."""
     side = 16 if name.startswith("cifar") else 64

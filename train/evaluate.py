@@ -76,8 +76,8 @@ def evaluate(args: argparse.Namespace) -> tuple[Evaluation, dict]:
         raise ValueError(f"{args.target} is a file: leave out --checkpoint, or give its run")
     trained = training.find_trained(args.target, args.checkpoint or "best")
     spec = _spec(args, trained)
-    name = _dataset(args, trained)
     check_weights(build(spec), trained.weights, new_head=trained.spec is None)
+    name = _dataset(args, trained)
     data_dir, settings = _pictures(args, trained, name, spec)
     check_size(spec, settings)
     needs_statistics = trained.normalization is None
