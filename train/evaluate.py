@@ -65,8 +65,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def evaluate(args: argparse.Namespace) -> tuple[Evaluation, dict]:
-    """Scores what the flags name: the scores, and what they are scores of.
+def evaluate(args: argparse.Namespace) -> tuple[Evaluation, dict, Path]:
+    """Scores what the flags name: the scores, what they are scores of, and where they belong.
 
     Raises:
         ValueError: the flags don't fit together, or the data not the network.
@@ -111,7 +111,8 @@ def evaluate(args: argparse.Namespace) -> tuple[Evaluation, dict]:
         "flip_averaging": args.flip,
         "class_names": list(dataset.class_names),
     }
-    return result, about
+    folder = args.target.parent if trained.run is None else trained.run.path
+    return result, about, args.out or folder
 
 
 def _dataset(args: argparse.Namespace, trained: Trained) -> str:
@@ -178,14 +179,6 @@ def _refuse_other_classes(
             )
 
 
-def default_folder(target: Path) -> Path:
-    """The run directory that something is or lies in, else the folder of the file."""
-    if target.is_dir():
-        return target
-    run = training.find_trained(target).run
-    return target.parent if run is None else run.path
-
-
 def write_results(result: Evaluation, about: dict, folder: Path) -> None:
     """Writes evaluation.json and confusion.png."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -211,8 +204,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; the exit code."""
     args = make_parser().parse_args(argv)
     try:
-        result, about = evaluate(args)
-        folder = args.out or default_folder(args.target)
+        result, about, folder = evaluate(args)
         write_results(result, about, folder)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

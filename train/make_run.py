@@ -12,9 +12,9 @@ from typing import Any
 from flags import PICTURE_FLAGS, SPEC_FLAGS, given, picture_settings, recipe_from, spec_changes
 
 from gluon_ran import training
+from gluon_ran._files import sha256_of
 from gluon_ran.data import OWN, Dataset, Normalization, kind_of, load_dataset
 from gluon_ran.models import Baseline, Spec, build, change_spec, check_weights, find_spec
-from gluon_ran.models.card import sha256_of
 from gluon_ran.models.network import check_input_shape
 from gluon_ran.training import Recipe, RunDirectory, Trained
 

@@ -5,14 +5,13 @@ Arrays alone don't tell a network from another with the same arrays, nor what it
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gluon_ran import _runtime  # noqa: F401
-from gluon_ran._files import atomic_path
+from gluon_ran._files import atomic_path, sha256_of
 from gluon_ran.data import Normalization
 from gluon_ran.data.pictures import FITS, check_choice, checked_size
 from gluon_ran.models.baseline import Baseline
@@ -145,8 +144,3 @@ def card_path(weights: Path) -> Path:
     if weights.suffix != ".params":
         raise WeightsError(f"{weights} does not end in .params, as Gluon's weights do")
     return weights.with_suffix(".json")
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

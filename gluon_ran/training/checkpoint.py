@@ -9,13 +9,12 @@ names the weights with the best validation accuracy.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from gluon_ran import _runtime  # noqa: F401
-from gluon_ran._files import atomic_path
+from gluon_ran._files import atomic_path, sha256_of
 from gluon_ran.models import weights
 
 import mxnet as mx
@@ -71,7 +70,7 @@ def save_checkpoint(
         "keep": bool(save_period and not steps and epochs % save_period == 0),
         "weights": params.name,
         "states": states.name,
-        "sha256": {path.name: _sha256(path) for path in (params, states)},
+        "sha256": {path.name: sha256_of(path) for path in (params, states)},
         "progress": progress,
     }
     if best:
@@ -131,7 +130,7 @@ def checked_file(folder: Path, manifest: dict[str, Any], part: str) -> Path:
     path = folder / manifest[part]
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: restore it, or start anew in another folder")
-    if _sha256(path) != manifest["sha256"].get(path.name):
+    if sha256_of(path) != manifest["sha256"].get(path.name):
         raise CheckpointError(
             f"{path} is damaged, its SHA-256 is not the manifest's: "
             "restore it, or start anew in another folder"
@@ -185,11 +184,3 @@ def optimizer_arrays(net: HybridBlock, trainer: Trainer) -> dict[str, mx.nd.NDAr
 def _trained_parameters(net: HybridBlock) -> dict[str, mx.gluon.Parameter]:
     named = net._collect_params_with_prefix()
     return {name: p for name, p in named.items() if p.grad_req != "null"}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
