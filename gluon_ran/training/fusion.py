@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections import defaultdict
 from typing import Any
 
 from gluon_ran import _runtime  # noqa: F401
+from gluon_ran.models.graph import Graph, is_relu, is_true
 
 import mxnet as mx
 
@@ -39,42 +38,30 @@ def fuse_norm_relu(graph: mx.sym.Symbol, shape: tuple[int, ...]) -> mx.sym.Symbo
             `ResidualAttentionNet.blocked` ones do; casts come after this.
         shape: (N, C, H, W) of the data.
     """
-    content = json.loads(graph.tojson())
-    nodes = content["nodes"]
-    readers = defaultdict(list)
-    for node in (*nodes, {"op": "head", "inputs": content["heads"]}):
-        for source, *_ in node["inputs"]:
-            readers[source].append(node)
-    channels = {
-        name: size[0]
-        for name, size in zip(graph.list_arguments(), graph.infer_shape(data=shape)[0])
-    }
+    rewritten = Graph(graph)
+    nodes, readers = rewritten.nodes, rewritten.readers()
+    sizes = graph.infer_shape(data=shape)[0]
+    channels = {name: size[0] for name, size in zip(graph.list_arguments(), sizes)}
     fused = {}
     for number, node in enumerate(nodes):
-        norm = node["inputs"][0][0] if _is_relu(node) else None
+        norm = rewritten.source(number) if is_relu(node) else None
         if norm is None or not _is_batch_norm(nodes[norm]) or len(readers[norm]) > 1:
             continue
-        source, scale = (nodes[inputs[0]] for inputs in nodes[norm]["inputs"][:2])
+        source, scale = (nodes[rewritten.source(norm, position)] for position in (0, 1))
         if (
             channels[scale["name"]] % _BLOCK == 0
             and (source["op"] != "Convolution" or _is_blocked_convolution(source))
-            and all(map(_is_blocked_convolution, readers[number]))
+            and all(r is not None and _is_blocked_convolution(nodes[r]) for r in readers[number])
         ):
             nodes[norm]["op"] = "_contrib_BatchNormWithReLU"
             fused[number] = norm
-    for inputs in (*(node["inputs"] for node in nodes), content["heads"]):
-        for reference in inputs:
-            reference[0] = fused.get(reference[0], reference[0])
-    return mx.sym.load_json(json.dumps(content))
-
-
-def _is_relu(node: dict[str, Any]) -> bool:
-    return node["op"] == "Activation" and node["attrs"]["act_type"] == "relu"
+    rewritten.bypass(fused)
+    return rewritten.symbol()
 
 
 def _is_batch_norm(node: dict[str, Any]) -> bool:
     attributes = node.get("attrs", {})
-    frozen = attributes.get("use_global_stats") in ("True", "1")
+    frozen = is_true(node, "use_global_stats", "False")
     return node["op"] == "BatchNorm" and not frozen and attributes.get("axis", "1") == "1"
 
 

@@ -20,6 +20,10 @@ _FLOAT32_IN_BFLOAT16 = [
     "Dropout", "InstanceNorm", "L2Normalization", "_plus_scalar",
 ]  # fmt: skip
 
+_IN_BFLOAT16 = [
+    "Convolution", "FullyConnected", "_sg_mkldnn_conv", "_sg_mkldnn_fully_connected",
+]  # fmt: skip
+
 # Beyond 200 arrays the operator writes past its own memory and the process dies.
 _ALL_FINITE_ARRAYS = 100
 
@@ -82,10 +86,23 @@ def symbol_of(net: HybridBlock, dtype: str, shape: tuple[int, ...]) -> mx.sym.Sy
         graph = fuse_norm_relu(graph, shape)
     if dtype == "float32":
         return graph
+    if dtype == "bfloat16":
+        return cast_to_bfloat16(graph)
     return amp.convert_symbol(
         graph,
         target_dtype=dtype,
-        fp32_ops=_FLOAT32_IN_BFLOAT16 if dtype == "bfloat16" else None,
+        excluded_sym_names=_classifiers(graph),
+        data_names=["data"],
+    )
+
+
+def cast_to_bfloat16(graph: mx.sym.Symbol) -> mx.sym.Symbol:
+    """The graph of "data" with casts around what oneDNN multiplies in bfloat16, fused or not."""
+    return amp.convert_symbol(
+        graph,
+        target_dtype="bfloat16",
+        target_dtype_ops=_IN_BFLOAT16,
+        fp32_ops=_FLOAT32_IN_BFLOAT16,
         excluded_sym_names=_classifiers(graph),
         data_names=["data"],
     )
@@ -121,7 +138,8 @@ def _classifiers(graph: mx.sym.Symbol) -> list[str]:
     return [
         node["name"]
         for node in nodes
-        if node["op"] == "FullyConnected" and nodes[node["inputs"][1][0]]["op"] == "null"
+        if node["op"].endswith(("FullyConnected", "fully_connected"))
+        and nodes[node["inputs"][1][0]]["op"] == "null"
     ]
 
 

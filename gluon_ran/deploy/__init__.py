@@ -1,0 +1,11 @@
+"""From a trained network to one that serves, each step with its own proof of equal scores."""
+
+from gluon_ran.deploy.optimize import (
+    BOUNDS,
+    OptimizedNetwork,
+    OptimizeError,
+    disagreement,
+    optimize,
+)
+
+__all__ = ["BOUNDS", "OptimizeError", "OptimizedNetwork", "disagreement", "optimize"]

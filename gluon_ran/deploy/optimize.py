@@ -1,0 +1,293 @@
+"""Networks made fast for inference on CPUs, each proved by its scores on calibration batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from gluon_ran import _runtime  # noqa: F401
+from gluon_ran.deploy.fusion import fold_batch_norms, fuse_convolutions, fuse_norm_relu
+from gluon_ran.models import ResidualAttentionNet
+from gluon_ran.models.graph import Graph
+from gluon_ran.training.fusion import has_onednn
+from gluon_ran.training.precision import cast_to_bfloat16, cpu_has_bfloat16
+
+import mxnet as mx
+from mxnet import autograd
+from mxnet.gluon import Block, HybridBlock, SymbolBlock
+
+# The greatest relative difference of the scores that a precision is allowed; see `disagreement`.
+BOUNDS = {"float32": 1e-4, "bfloat16": 0.05, "int8": 0.2}
+
+# Pictures that int8's ranges are taken from: more cost time and change them little.
+CALIBRATION_PICTURES = 512
+
+_BFLOAT16 = np.dtype([("bfloat16", np.uint16)])  # MXNet's name for it
+
+
+class OptimizeError(RuntimeError):
+    """A network that can't be made faster: says why and what to do."""
+
+
+class OptimizedNetwork(Block):
+    """A network that is ready to serve: its graph and weights are made for inference on the CPU.
+
+    Attributes:
+        precision: "float32", "bfloat16" or "int8".
+        picture_shape: (channels, height, width) that it takes, in batches of any number.
+        disagreement: of its scores with the original's on the calibration batches; see
+            `disagreement`.
+
+    Args:
+        symbol: the graph of "data".
+        arrays: the values of its parameters.
+        precision: see above.
+        picture_shape: see above.
+    """
+
+    def __init__(
+        self,
+        symbol: mx.sym.Symbol,
+        arrays: dict[str, mx.nd.NDArray],
+        precision: str,
+        picture_shape: tuple[int, int, int],
+    ) -> None:
+        super().__init__()
+        self.precision, self.picture_shape = precision, picture_shape
+        self.disagreement = float("nan")
+        self.graph = SymbolBlock(symbol, mx.sym.var("data"))
+        for name, parameter in self.graph.collect_params().items():
+            value = arrays[name]
+            parameter.shape, parameter.dtype = value.shape, value.dtype
+            parameter.initialize(mx.init.Zero(), ctx=mx.cpu(), force_reinit=True)
+            parameter.set_data(value)
+            parameter.grad_req = "null"
+        self.graph.hybridize(static_alloc=True, static_shape=True)
+
+    def forward(self, x: mx.nd.NDArray) -> mx.nd.NDArray:
+        """Float32 (N, channels, H, W) to float32 (N, classes) scores before the softmax.
+
+        Raises:
+            ValueError: another picture size than it was made for.
+        """
+        if x.shape[1:] != self.picture_shape:
+            raise ValueError(
+                f"this network was made for pictures of shape {self.picture_shape}, not "
+                f"{x.shape[1:]}: call optimize with calibration batches of that size"
+            )
+        with autograd.pause(train_mode=False):
+            return self.graph(x)
+
+
+def optimize(
+    net: HybridBlock,
+    precision: str = "float32",
+    calibration: Iterable[Any] | None = None,
+    *,
+    bound: float | None = None,
+) -> OptimizedNetwork:
+    """Makes a copy of a trained network that is faster, and proves that it gives the same scores.
+
+    In all precisions BatchNorms become part of the convolutions before them, and oneDNN adds and
+    applies ReLUs along with the convolutions. "bfloat16" computes what has a oneDNN form in
+    bfloat16. "int8" quantises convolutions, norms, sums and pooling; ranges of their outputs are
+    those of least entropy loss on the calibration batches (Migacz 2017); interpolations, masks'
+    sigmoids and the classifier stay float32.
+
+    Args:
+        net: a network of one input with its weights. It stays as it is.
+        precision: "float32", "bfloat16" or "int8".
+        calibration: batches of normalised pictures as the network will see them, each an array
+            (N, channels, H, W) or a pair of it and labels, all of one picture size. int8 takes its
+            ranges from the first 512 pictures; on all of them the scores are compared. One
+            picture of random numbers if None, which is enough to compare float32.
+        bound: the greatest disagreement that is accepted; that of `BOUNDS` if None.
+
+    Raises:
+        OptimizeError: the scores differ by more than `bound`, or this machine or build of MXNet
+            can't compute in that precision.
+        ValueError: an unknown precision, no calibration where it is needed, or unfit batches.
+    """
+    _check_precision(precision, calibration)
+    pictures = _pictures(net, calibration)
+    symbol, arrays = _trace(net, precision, pictures.shape)
+    symbol, arrays = fold_batch_norms(symbol, arrays)
+    symbol, arrays = _BUILDERS[precision](symbol, arrays, pictures)
+    optimized = OptimizedNetwork(symbol, arrays, precision, pictures.shape[1:])
+    optimized.disagreement = disagreement(net, optimized, pictures)
+    limit = BOUNDS[precision] if bound is None else bound
+    if not optimized.disagreement <= limit:
+        raise OptimizeError(
+            f"the {precision} network's scores differ from the original's by "
+            f"{optimized.disagreement:.2g} of their size on {len(pictures)} pictures, more than "
+            f"{limit:g}: choose another precision{_advice(precision)}"
+        )
+    return optimized
+
+
+def disagreement(net: Block, other: Block, pictures: np.ndarray, batch_size: int = 64) -> float:
+    """How far two networks' scores are apart: the norm of the difference over the norm of `net`'s.
+
+    Each picture's mean score is taken off first, since a softmax does not see it.
+
+    Args:
+        net: the one to compare with.
+        other: the other one.
+        pictures: float32 (N, channels, H, W).
+        batch_size: pictures at a time.
+    """
+    context = next(iter(net.collect_params().values())).list_ctx()[0]
+    starts = range(0, len(pictures), batch_size)
+    parts = [mx.nd.array(pictures[start : start + batch_size]) for start in starts]
+    with autograd.pause(train_mode=False):
+        expected = np.concatenate([net(x.as_in_context(context)).asnumpy() for x in parts])
+        given = np.concatenate([other(x).asnumpy() for x in parts])
+    if expected.shape[1] > 1:
+        expected = expected - expected.mean(1, keepdims=True)
+        given = given - given.mean(1, keepdims=True)
+    size = np.linalg.norm(expected)
+    return float(np.linalg.norm(given - expected) / size) if size else float("nan")
+
+
+def _check_precision(precision: str, calibration: Iterable[Any] | None) -> None:
+    if precision not in _BUILDERS:
+        raise ValueError(f"no precision is called {precision!r}; there are: {', '.join(_BUILDERS)}")
+    if precision == "int8" and calibration is None:
+        raise ValueError("int8 needs calibration batches: some hundred of the pictures it will see")
+    if not has_onednn():
+        raise OptimizeError(
+            "this MXNet computes without oneDNN: install the CPU build, and leave "
+            "MXNET_MKLDNN_ENABLED unset"
+        )
+    if precision == "bfloat16" and not cpu_has_bfloat16():
+        raise OptimizeError(
+            "bfloat16 needs a CPU with avx512_bf16 or amx_bf16, which this one lacks: choose "
+            "float32 or int8"
+        )
+
+
+def _advice(precision: str) -> str:
+    return ", or calibrate on more pictures of the kind it will see" if precision == "int8" else ""
+
+
+def _pictures(net: HybridBlock, calibration: Iterable[Any] | None) -> np.ndarray:
+    """All calibration pictures as one float32 array."""
+    if calibration is None:
+        if not isinstance(net, ResidualAttentionNet):
+            raise ValueError("give calibration batches: nothing else tells this network's pictures")
+        shape = (1, net.spec.in_channels, *net.spec.input_size)
+        return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    batches = [_images(batch) for batch in calibration]
+    if not batches or any(batch.ndim != 4 for batch in batches):
+        shapes = sorted({batch.shape for batch in batches})
+        raise ValueError(f"calibration must be batches (N, channels, H, W), not {shapes}")
+    if len({batch.shape[1:] for batch in batches}) > 1:
+        shapes = sorted({batch.shape[1:] for batch in batches})
+        raise ValueError(f"calibration batches must have one picture size, not {shapes}")
+    pictures = np.concatenate(batches)
+    if not np.isfinite(pictures).all():
+        raise ValueError("calibration pictures must be finite numbers")
+    return pictures
+
+
+def _images(batch: Any) -> np.ndarray:
+    if isinstance(batch, (tuple, list)):
+        batch = batch[0]
+    array = batch.asnumpy() if isinstance(batch, mx.nd.NDArray) else batch
+    return np.asarray(array, np.float32)
+
+
+def _trace(
+    net: HybridBlock, precision: str, shape: tuple[int, ...]
+) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
+    """The network's graph for pictures of a shape, and copies of its weights."""
+    arrays = {p.name: p._reduce() for p in net.collect_params().values()}
+    data = mx.sym.var("data", dtype="float32")
+    if not isinstance(net, ResidualAttentionNet):
+        return net(data), arrays
+    blocked, net.blocked = net.blocked, precision == "bfloat16"
+    try:
+        with net.traced_for(shape):
+            return net(data), arrays
+    finally:
+        net.blocked = blocked
+
+
+def _float32(
+    symbol: mx.sym.Symbol, arrays: dict[str, mx.nd.NDArray], pictures: np.ndarray
+) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
+    return fuse_norm_relu(fuse_convolutions(symbol)), arrays
+
+
+def _bfloat16(
+    symbol: mx.sym.Symbol, arrays: dict[str, mx.nd.NDArray], pictures: np.ndarray
+) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
+    symbol, arrays = _float32(symbol, arrays, pictures)
+    return _cast_weights(cast_to_bfloat16(symbol), arrays)
+
+
+def _cast_weights(
+    symbol: mx.sym.Symbol, arrays: dict[str, mx.nd.NDArray]
+) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
+    """Casts once the weights that each pass would cast anew."""
+    graph, arrays = Graph(symbol), dict(arrays)
+    readers, needless = graph.readers(), {}
+    for number, node in enumerate(graph.nodes):
+        if node["op"] != "amp_cast" or node["attrs"]["dtype"] != "bfloat16":
+            continue
+        source = graph.source(number)
+        weight = graph.nodes[source]
+        if weight["name"] in arrays and len(readers[source]) == 1:
+            arrays[weight["name"]] = _rounded(arrays[weight["name"]])
+            weight.setdefault("attrs", {})["__dtype__"] = "12"
+            needless[number] = source
+    graph.bypass(needless)
+    return graph.symbol(), arrays
+
+
+def _rounded(array: mx.nd.NDArray) -> mx.nd.NDArray:
+    """An array in bfloat16, rounded to nearest even as oneDNN does; MXNet's own cast truncates."""
+    bits = array.asnumpy().view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+    return mx.nd.array(rounded.astype(np.uint32).view(np.float32)).astype(_BFLOAT16)
+
+
+def _int8(
+    symbol: mx.sym.Symbol, arrays: dict[str, mx.nd.NDArray], pictures: np.ndarray
+) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
+    from mxnet.contrib import quantization
+
+    symbol = symbol.get_backend_symbol("MKLDNN_QUANTIZE")
+    pictures = pictures[:CALIBRATION_PICTURES]
+    auxiliary = set(symbol.list_auxiliary_states())
+    symbol, given, states = quantization.quantize_model(
+        symbol,
+        {name: value for name, value in arrays.items() if name in set(symbol.list_arguments())},
+        {name: value for name, value in arrays.items() if name in auxiliary},
+        data_names=("data",),
+        label_names=None,
+        ctx=mx.cpu(),
+        excluded_sym_names=_kept_in_float32(symbol),
+        excluded_op_names=["elemwise_mul", "Flatten"],
+        calib_mode="entropy",
+        calib_data=mx.io.NDArrayIter(pictures, batch_size=min(32, len(pictures))),
+        num_calib_examples=len(pictures),
+        quantized_dtype="auto",
+        quantize_mode="smart",
+        logger=None,  # any other has each operator's name printed
+    )
+    return symbol.get_backend_symbol("MKLDNN_QUANTIZE"), {**given, **states}
+
+
+def _kept_in_float32(symbol: mx.sym.Symbol) -> list[str]:
+    """Names of interpolations and classifier; the first are convolutions of one dimension too."""
+    return [
+        node["name"]
+        for node in Graph(symbol).nodes
+        if node["op"] in ("Convolution", "FullyConnected", "_sg_mkldnn_fully_connected")
+    ]
+
+
+_BUILDERS = {"float32": _float32, "bfloat16": _bfloat16, "int8": _int8}
