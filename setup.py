@@ -28,6 +28,9 @@ CUDA_11 = [
     "nvidia-nvtx-cu11==11.*",
 ]
 
+# 1.17 needs protobuf 4, which mxboard can't use.
+ONNX = ["onnx>=1.14,<1.17", "onnxruntime>=1.14"]
+
 setup(
     name="gluon_ran",
     version=version(),
@@ -61,6 +64,7 @@ setup(
     extras_require={
         "cpu": ["mxnet==1.9.1"],
         "cu112": ["mxnet-cu112==1.9.1", *CUDA_11],
-        "test": ["packaging", "pytest>=8", "ruff>=0.17,<0.18"],
+        "onnx": ONNX,
+        "test": [*ONNX, "packaging", "pytest>=8", "ruff>=0.17,<0.18"],
     },
 )

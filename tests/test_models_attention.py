@@ -249,9 +249,18 @@ def test_the_gradients_of_a_module_are_the_numeric_ones(changes):
         assert abs(numeric - exact) < 1e-4 * scale + 1e-6
 
 
-def normalised(attention):
+def normalised(attention, portable=False):
     """What a head does behind its convolutions."""
-    return partial(MaskHead(4, Norm(), attention)._attend, nd)
+    plane = Plane(4, 1, "auto", Trace((3, 3)))
+    plane.trace.portable = portable
+    return partial(MaskHead(plane, Norm(), attention)._attend, nd)
+
+
+@pytest.mark.parametrize("scale", [0, 1e-4, 1])
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_a_portable_head_gives_the_same_masks(attention, scale):
+    x = scale * nd.random.normal(shape=(2, 4, 3, 3))
+    assert_close(normalised(attention, portable=True)(x), normalised(attention)(x))
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
@@ -298,7 +307,7 @@ def test_units_of_each_branch(depth, p, t, r):
 
 
 def test_a_mask_lies_between_0_and_1():
-    head = MaskHead(CHANNELS, Norm())
+    head = MaskHead(parts((16, 24))[1], Norm())
     head.initialize()
     x = pictures()
     shake(head, x)
@@ -308,7 +317,7 @@ def test_a_mask_lies_between_0_and_1():
 
 
 def test_the_masks_are_named_in_the_graph():
-    head = MaskHead(CHANNELS, Norm())
+    head = MaskHead(parts((16, 24))[1], Norm())
     (output,) = head(mx.sym.var("data")).list_outputs()
     assert output == f"{head.prefix}mask_output"
 

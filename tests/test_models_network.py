@@ -1,3 +1,4 @@
+import json
 import re
 from functools import lru_cache
 
@@ -26,7 +27,7 @@ from gluon_ran.models.attention import AttentionModule
 from gluon_ran.models.units import InceptionUnit, PreActivationUnit
 
 import mxnet as mx
-from mxnet import autograd, nd
+from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 
 
@@ -337,3 +338,21 @@ def test_blocked_changes_the_graph_of_a_hybridized_network():
     # One behind the stem, one a module ahead of its product and one behind, 2 + 1 skips,
     # 3 + 2 + 1 upsamplings.
     assert blocked == plain + 1 + 3 + 3 + 3 + 6
+
+
+def operators(net):
+    return {node["op"] for node in json.loads(net(mx.sym.var("data")).tojson())["nodes"]}
+
+
+def test_a_portable_graph_gives_the_same_with_the_operators_of_onnx():
+    net, x = narrow(attention="channel"), pictures(40, 64)
+    net.blocked = True
+    before = operators(net)
+    with net.traced_for(x.shape, portable=True):
+        assert "_contrib_BilinearResize2D" in operators(net)
+        assert not {"_arange", "_ones", "L2Normalization"} & operators(net)
+        graph = net(mx.sym.var("data"))
+    assert net.blocked and operators(net) == before
+    data = mx.sym.var("data", dtype="float32")
+    block = gluon.SymbolBlock(graph, data, params=net.collect_params())
+    assert_close(block(x), net(x), 1e-5)

@@ -43,6 +43,12 @@ def test_either_build_of_mxnet_can_be_chosen():
     assert "mxnet-cu112" in cuda and "nvidia-cudnn-cu11" in cuda
 
 
+def test_the_onnx_extra_has_what_the_files_need():
+    always = {r.name for r in requirements("none of them")}
+    assert {"onnx", "onnxruntime"} == {r.name for r in requirements("onnx")} - always
+    assert {"onnx", "onnxruntime"} < {r.name for r in requirements("test")}
+
+
 def test_the_versions_of_python_are_bounded():
     assert set(metadata.metadata("gluon_ran")["Requires-Python"].split(",")) == {">=3.8", "<3.13"}
 

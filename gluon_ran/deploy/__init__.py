@@ -1,5 +1,6 @@
 """From a trained network to one that serves, each step with its own proof of equal scores."""
 
+from gluon_ran.deploy.onnx import ExportError, export_onnx
 from gluon_ran.deploy.optimize import (
     BOUNDS,
     OptimizedNetwork,
@@ -8,4 +9,12 @@ from gluon_ran.deploy.optimize import (
     optimize,
 )
 
-__all__ = ["BOUNDS", "OptimizeError", "OptimizedNetwork", "disagreement", "optimize"]
+__all__ = [
+    "BOUNDS",
+    "ExportError",
+    "OptimizeError",
+    "OptimizedNetwork",
+    "disagreement",
+    "export_onnx",
+    "optimize",
+]

@@ -12,7 +12,7 @@ from gluon_ran.models.upsampling import Plane
 from mxnet.gluon import HybridBlock, nn
 
 UnitMaker = Callable[[], HybridBlock]
-HeadMaker = Callable[[int], HybridBlock]
+HeadMaker = Callable[[Plane], HybridBlock]
 
 # Added to the sum of squares of a position and to a plane's variance: neither may divide by 0.
 CHANNEL_EPSILON = 1e-6
@@ -79,17 +79,18 @@ class MaskHead(HybridBlock):
     """BN, ReLU, 1x1, BN, ReLU, 1x1, then the attention's normalisation (paper section 3.1).
 
     Args:
-        channels: C.
+        plane: the stage's planes.
         norm: makes the normalisation layers.
         attention: see `Spec.attention`.
         pre_activation: whether BN and ReLU come first, as behind pre-activation units.
     """
 
     def __init__(
-        self, channels: int, norm: Norm, attention: str = "mixed", pre_activation: bool = True
+        self, plane: Plane, norm: Norm, attention: str = "mixed", pre_activation: bool = True
     ) -> None:
         super().__init__()
-        self._attention, self._channels = attention, channels
+        self._attention, self._trace = attention, plane.trace
+        self._channels = channels = plane.channels
         with self.name_scope():
             self.norm1 = norm() if pre_activation else None
             self.conv1 = conv(channels, 1)
@@ -105,6 +106,10 @@ class MaskHead(HybridBlock):
         return self._attend(F, y)
 
     def _attend(self, F: Any, y: Any) -> Any:
+        if self._attention == "channel" and self._trace.portable:
+            # ONNX's L2 normalisation has no epsilon.
+            squares = F.sum(F.square(y), axis=1, keepdims=True)
+            return F.broadcast_div(y, F.sqrt(squares + CHANNEL_EPSILON), name="mask")
         if self._attention == "channel":
             return F.L2Normalization(y, mode="channel", eps=CHANNEL_EPSILON, name="mask")
         if self._attention == "spatial":
@@ -121,7 +126,7 @@ class AttentionModule(HybridBlock):
         mask_depth: halvings in the mask branch.
         plane: the stage's planes.
         unit: makes a residual unit that keeps the shape.
-        head: makes the mask branch's head for a number of channels.
+        head: makes the mask branch's head for the planes of a stage.
     """
 
     def __init__(
@@ -134,7 +139,7 @@ class AttentionModule(HybridBlock):
             self.pre = _units(spec.p, unit)
             self.trunk = _units(spec.t, unit)
             self.mask = _mask_branch(spec, mask_depth, unit, plane)
-            self.head = head(plane.channels)
+            self.head = head(plane)
             self.blocked = plane.blocked()
             self.post = _units(spec.p if spec.p_after is None else spec.p_after, unit)
 

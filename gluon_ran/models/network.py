@@ -36,19 +36,24 @@ class _PictureBlock(HybridBlock):
         return super().forward(x, *args)
 
     @contextmanager
-    def traced_for(self, shape: tuple[int, ...]) -> Iterator[None]:
+    def traced_for(self, shape: tuple[int, ...], portable: bool = False) -> Iterator[None]:
         """While this is open, calls on symbols build the graph for that `shape`, (N, C, H, W).
+
+        Args:
+            shape: of the pictures.
+            portable: build it of operators that ONNX has too; the same scores.
 
         Raises:
             ValueError: the shape is not one that the network takes.
         """
         check_input_shape(self._spec, shape)
-        before = self._trace.size
-        self._trace.size = shape[2:]
+        trace, before = self._trace, dict(vars(self._trace))
+        trace.size, trace.portable = shape[2:], portable
+        trace.blocked = trace.blocked and not portable
         try:
             yield
         finally:
-            self._trace.size = before
+            vars(trace).update(before)
 
     def _set_size(self, shape: tuple[int, ...]) -> None:
         check_input_shape(self._spec, shape)

@@ -24,10 +24,12 @@ class Trace:
         size: height and width of the pictures, in pixels.
         blocked: follow each operator that oneDNN lacks by a product with one that it has, so that
             what comes next stays in its blocked layout: faster on CPUs, most of all in bfloat16.
+        portable: build the graph of operators that ONNX has too: interpolation by MXNet's own
+            operator whatever the method, L2 norms written out.
     """
 
     def __init__(self, size: tuple[int, int], blocked: bool = False) -> None:
-        self.size, self.blocked = size, blocked
+        self.size, self.blocked, self.portable = size, blocked, False
 
     def plane(self, stride: int) -> tuple[int, int]:
         """Height and width of the planes at a stride, in pixels."""
@@ -124,7 +126,7 @@ class Upsample(HybridBlock):
             height, width = 2 * x.shape[2], 2 * x.shape[3]
         else:
             height, width = self._trace.plane(self._stride)
-        if self._method == "bilinear":
+        if self._method == "bilinear" or self._trace.portable:
             return F.contrib.BilinearResize2D(x, height=height, width=width)
         rows = interpolation_matrix(F, height // 2, height)
         columns = interpolation_matrix(F, width // 2, width)
