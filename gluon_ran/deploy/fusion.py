@@ -83,20 +83,24 @@ def fuse_norm_relu(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
 def fuse_convolutions(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     """Has oneDNN add and apply ReLUs along with the convolutions before them.
 
-    Convolutions by one, which only bring a plane back to the blocked layout, are kept out of that:
-    where both a BatchNorm and a sum read one, as behind an attention module, MXNet's pattern takes
-    in too much, and the outputs are wrong. Those that training alone has use for are left out.
+    Convolutions that several nodes read are kept out of that: where both a BatchNorm and a sum read
+    one, MXNet's pattern takes in too much, and the outputs are wrong. Convolutions by one that only
+    training has use for are left out.
     """
     graph = Graph(symbol)
-    by_one = [i for i, node in enumerate(graph.nodes) if _is_by_one(graph, i)]
-    needless = {i: graph.source(i) for i in by_one if _is_blocked(graph, graph.source(i))}
-    graph.bypass(needless)
-    for number in by_one:
+    by_one = (i for i in range(len(graph.nodes)) if _is_by_one(graph, i))
+    graph.bypass({i: graph.source(i) for i in by_one if _is_blocked(graph, graph.source(i))})
+    hidden = {
+        graph.nodes[number]["name"]: graph.nodes[number]
+        for number, readers in graph.readers().items()
+        if graph.nodes[number]["op"] == "Convolution" and len(readers) > 1
+    }
+    for node in hidden.values():
         # The same attributes, and an operator that the pattern does not know.
-        graph.nodes[number]["op"] = "Deconvolution"
+        node["op"] = "Deconvolution"
     graph = Graph(graph.symbol().get_backend_symbol("MKLDNN"))
-    for number, node in enumerate(graph.nodes):
-        if node["op"] == "Deconvolution" and graph.nodes[graph.source(number, 1)]["op"] == "_ones":
+    for node in graph.nodes:
+        if node["name"] in hidden:
             node["op"] = "Convolution"
     return graph.symbol()
 

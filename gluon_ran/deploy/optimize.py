@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gluon_ran import _runtime  # noqa: F401
+from gluon_ran._files import atomic_path
 from gluon_ran.deploy.fusion import fold_batch_norms, fuse_convolutions, fuse_norm_relu
 from gluon_ran.models import ResidualAttentionNet
 from gluon_ran.models.graph import Graph
@@ -37,6 +40,7 @@ class OptimizedNetwork(Block):
     Attributes:
         precision: "float32", "bfloat16" or "int8".
         picture_shape: (channels, height, width) that it takes, in batches of any number.
+        symbol: its graph, of "data".
         disagreement: of its scores with the original's on the calibration batches; see
             `disagreement`.
 
@@ -55,9 +59,9 @@ class OptimizedNetwork(Block):
         picture_shape: tuple[int, int, int],
     ) -> None:
         super().__init__()
-        self.precision, self.picture_shape = precision, picture_shape
+        self.precision, self.picture_shape, self.symbol = precision, picture_shape, symbol
         self.disagreement = float("nan")
-        self.graph = SymbolBlock(symbol, mx.sym.var("data"))
+        self.graph = SymbolBlock(symbol, mx.sym.var("data", dtype="float32"))
         for name, parameter in self.graph.collect_params().items():
             value = arrays[name]
             parameter.shape, parameter.dtype = value.shape, value.dtype
@@ -79,6 +83,29 @@ class OptimizedNetwork(Block):
             )
         with autograd.pause(train_mode=False):
             return self.graph(x)
+
+    def export(self, path: str | Path) -> tuple[Path, Path]:
+        """Writes PATH-symbol.json and PATH-0000.params, to serve without being made again.
+
+        `SymbolBlock.imports(symbol, ["data"], params)` reads them, with any MXNet 1.9.1 that has
+        oneDNN; hybridize it with `static_alloc=True, static_shape=True`.
+
+        Returns:
+            Both files.
+
+        Raises:
+            OSError: they can't be written; files that were there stay.
+        """
+        if not Path(path).parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {Path(path).parent} to write to")
+        symbol, parameters = Path(f"{path}-symbol.json"), Path(f"{path}-0000.params")
+        arrays = {f"arg:{name}": p.data() for name, p in self.graph.collect_params().items()}
+        with atomic_path(parameters) as temporary:
+            mx.nd.save(str(temporary), arrays)
+        with atomic_path(symbol) as temporary:
+            text = self.symbol.tojson(remove_amp_cast=False)
+            temporary.write_text(text, encoding="utf-8")
+        return symbol, parameters
 
 
 def optimize(
@@ -262,22 +289,24 @@ def _int8(
     symbol = symbol.get_backend_symbol("MKLDNN_QUANTIZE")
     pictures = pictures[:CALIBRATION_PICTURES]
     auxiliary = set(symbol.list_auxiliary_states())
-    symbol, given, states = quantization.quantize_model(
-        symbol,
-        {name: value for name, value in arrays.items() if name in set(symbol.list_arguments())},
-        {name: value for name, value in arrays.items() if name in auxiliary},
-        data_names=("data",),
-        label_names=None,
-        ctx=mx.cpu(),
-        excluded_sym_names=_kept_in_float32(symbol),
-        excluded_op_names=["elemwise_mul", "Flatten"],
-        calib_mode="entropy",
-        calib_data=mx.io.NDArrayIter(pictures, batch_size=min(32, len(pictures))),
-        num_calib_examples=len(pictures),
-        quantized_dtype="auto",
-        quantize_mode="smart",
-        logger=None,  # any other has each operator's name printed
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it builds blocks without a data type
+        symbol, given, states = quantization.quantize_model(
+            symbol,
+            {name: value for name, value in arrays.items() if name in set(symbol.list_arguments())},
+            {name: value for name, value in arrays.items() if name in auxiliary},
+            data_names=("data",),
+            label_names=None,
+            ctx=mx.cpu(),
+            excluded_sym_names=_kept_in_float32(symbol),
+            excluded_op_names=["elemwise_mul", "Flatten"],
+            calib_mode="entropy",
+            calib_data=mx.io.NDArrayIter(pictures, batch_size=min(32, len(pictures))),
+            num_calib_examples=len(pictures),
+            quantized_dtype="auto",
+            quantize_mode="smart",
+            logger=None,  # any other has each operator's name printed
+        )
     return symbol.get_backend_symbol("MKLDNN_QUANTIZE"), {**given, **states}
 
 

@@ -1,0 +1,110 @@
+"""Scores a trained run and every form that it is served in on the run's whole test set.
+
+The original is the network as `train/evaluate.py` runs it; the others come from `deploy.optimize`,
+calibrated on pictures of the training set, and from ONNX Runtime on the exported file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from provenance import RESULTS, provenance, write_json
+
+from gluon_ran.data import Batches, Dataset, load_dataset
+from gluon_ran.deploy import BOUNDS, export_onnx, optimize
+from gluon_ran.training import RunError, Trained, evaluate, find_trained
+
+import mxnet as mx
+from mxnet.gluon import Block
+
+BATCH_SIZE = 100
+
+
+class OnnxNetwork(Block):
+    """An ONNX file as a block, so that it is scored by the same code."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        super().__init__()
+        self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def forward(self, x: mx.nd.NDArray) -> mx.nd.NDArray:
+        """Float32 (N, channels, H, W) to (N, classes) scores."""
+        return mx.nd.array(self._session.run(None, {"images": x.asnumpy()})[0])
+
+
+def served_forms(trained: Trained, calibration: np.ndarray) -> dict[str, Block]:
+    """The network itself and each form that it is served in, by name.
+
+    Args:
+        trained: a run's weights.
+        calibration: normalised pictures, float32 (N, C, H, W).
+    """
+    original = trained.network()
+    forms: dict[str, Block] = {"original": original}
+    for precision in BOUNDS:
+        forms[precision] = optimize(original, precision, [calibration])
+    with tempfile.TemporaryDirectory() as folder:
+        file = export_onnx(original, Path(folder) / "network.onnx", card=trained.card)
+        forms["onnx"] = OnnxNetwork(file)
+    original.hybridize(static_alloc=True)
+    return forms
+
+
+def scores(trained: Trained, train: Dataset, test: Dataset, pictures: int) -> list[dict[str, Any]]:
+    """Accuracy and loss of each form on the test set, and what it loses on the original's.
+
+    Args:
+        trained: a run's weights.
+        train: the calibration pictures are its first.
+        test: what is scored.
+        pictures: how many to calibrate on.
+    """
+    calibration = trained.normalization(train.images[:pictures])
+    rows = []
+    for name, network in served_forms(trained, calibration).items():
+        result = evaluate(network, Batches(test, BATCH_SIZE, trained.normalization))
+        rows.append({"form": name, "top1": result.top1, "loss": result.loss, "count": result.count})
+        rows[-1]["points_lost"] = round(100 * (rows[0]["top1"] - result.top1), 4)
+        if hasattr(network, "disagreement"):
+            rows[-1]["disagreement_on_calibration"] = network.disagreement
+        print(f"{name:<10} {100 * result.top1:6.2f} %  loss {result.loss:.4f}", flush=True)
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="run directory of CIFAR or digits")
+    parser.add_argument("--data-dir", help="folder of the data (default: the run's)")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="last")
+    parser.add_argument("--calibration-pictures", type=int, default=512)
+    parser.add_argument("--out", type=Path, default=RESULTS / "deployed_accuracy.json")
+    args = parser.parse_args(argv)
+    try:
+        trained = find_trained(args.run, args.checkpoint)
+        if trained.run is None:
+            raise RunError(f"{args.run} is no run directory")
+        about = trained.run.data
+        folder = args.data_dir or about.get("data_dir")
+        train, test = load_dataset(about["dataset"], folder)
+        rows = scores(trained, train, test, args.calibration_pictures)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    what = {"model": trained.spec.name, "dataset": about["dataset"]}
+    settings = {"checkpoint": args.checkpoint, "calibration_pictures": args.calibration_pictures}
+    write_json(args.out, {**what, **settings, "forms": rows, **provenance(argv)})
+    print(f"written: {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
