@@ -11,9 +11,11 @@ import argparse
 import json
 import math
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,8 @@ _PREFIXES = (
 )  # fmt: skip
 
 
-class Refusal(RuntimeError):
-    """Why a contender does not take part."""
+class Obstacle(RuntimeError):
+    """Why a contender can't take part here; the others go on without it."""
 
 
 class Engine:
@@ -63,7 +65,7 @@ class Engine:
         """Compares with the reference; the differences, relative to the greatest value.
 
         Raises:
-            Refusal: this contender computes something else.
+            RuntimeError: this contender computes something else.
         """
         return {}
 
@@ -75,7 +77,7 @@ def timed(engine: Engine, batches: int) -> dict[str, Any]:
     `seconds` has one entry for all. In inference somebody waits for each batch: an entry each.
 
     Raises:
-        Refusal: the last batch's number is not finite, so that nothing of use was timed.
+        RuntimeError: the last batch's number is not finite, so that nothing of use was timed.
     """
     together = batches if engine.arguments.job == "training" else 1
     seconds = []
@@ -88,7 +90,7 @@ def timed(engine: Engine, batches: int) -> dict[str, Any]:
         seconds.append(time.perf_counter() - begin)
     number = engine.number(last)
     if not math.isfinite(number):
-        raise Refusal(f"a batch ended with {number}: this contender does not compute")
+        raise RuntimeError(f"a batch ended with {number}: this contender does not compute")
     return {"seconds": seconds, "number": number}
 
 
@@ -133,6 +135,13 @@ def peak_memory() -> float | None:
     return int(text.partition("VmHWM:")[2].split()[0]) / 1024
 
 
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of installed packages, and of Python."""
+    # Not __version__: that of gluoncv 0.10.5.post0 says 0.11.0.
+    found = {package: metadata.version(package) for package in packages}
+    return {"python": platform.python_version(), **found}
+
+
 def environment() -> dict[str, str]:
     """The variables that may change the speed."""
     return {k: v for k, v in sorted(os.environ.items()) if k.startswith(_PREFIXES)}
@@ -153,15 +162,13 @@ def parser() -> argparse.ArgumentParser:
     return line
 
 
-def serve(
-    make: Callable[[argparse.Namespace], Engine], arguments: argparse.Namespace
-) -> None:
-    """Answers the parent until it hangs up; a refusal is an answer too."""
+def serve(make: Callable[[argparse.Namespace], Engine], arguments: argparse.Namespace) -> None:
+    """Answers the parent until it hangs up; an obstacle is an answer too."""
     # What a library prints must not get among the answers.
     with os.fdopen(os.dup(1), "w") as channel:
         os.dup2(2, 1)
         try:
             for answer in answers(make, arguments):
                 print(json.dumps(answer), file=channel, flush=True)
-        except Refusal as refusal:
-            print(json.dumps({"refused": str(refusal)}), file=channel, flush=True)
+        except Obstacle as obstacle:
+            print(json.dumps({"obstacle": str(obstacle)}), file=channel, flush=True)

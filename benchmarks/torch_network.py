@@ -182,7 +182,8 @@ def check_spec(spec: Mapping[str, Any]) -> None:
         if spec[name] not in values:
             covered = " or ".join(map(str, values))
             raise ValueError(
-                f"the PyTorch network has no {name} {spec[name]!r} ({spec['name']}): it has {covered}"
+                f"the PyTorch network has {name} {covered} alone, and {spec['name']} has "
+                f"{spec[name]!r}"
             )
     if not spec["classes"]:
         raise ValueError(f"the PyTorch network has a classifier, and {spec['name']} has none")
