@@ -94,7 +94,8 @@ class Contender:
     size: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        return f"{self.model} {self.form}"
+        size = " at {}x{}".format(*self.size) if self.size else ""
+        return f"{self.model}{size} {self.form}"
 
     @property
     def network(self) -> str:
@@ -144,14 +145,14 @@ class Contender:
 
         Args:
             torch_python: the Python that has PyTorch.
-            reference: folder of the network to start from.
+            reference: folder of the network to start from; None for random weights.
             warmup: batches behind the first, ahead of any timing.
         """
         form = FORMS[self.form]
         python = str(torch_python) if self.in_torch else sys.executable
         line = [python, _WORKER, form.engine, self.job, form.name, f"--model={self.model}"]
         line += [f"--batch-size={self.batch_size}", f"--warmup={warmup}"]
-        line += [f"--reference={reference}"] if self.needs_reference else []
+        line += [f"--reference={reference}"] if reference and self.needs_reference else []
         return line + (["--size", *map(str, self.size)] if self.size else [])
 
     def environment(self) -> dict[str, str]:

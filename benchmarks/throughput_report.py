@@ -1,19 +1,11 @@
-"""Writes the table of results/throughput.json into benchmarks/README.md."""
+"""The tables of throughput.py: as lines of text, and in Markdown."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Dict
 
-from marks import between
-from provenance import RESULTS, ROOT
-
-BEGIN = "<!-- benchmarks/throughput_report.py writes what follows -->"
-END = "<!-- end of the table of throughput -->"
+Entry = Dict[str, Any]
 
 HEADS = (
     "form", "images/s", "quartiles", "x GluonCV", "quartiles", "of ceiling", "batch ms", "95 %",
@@ -21,7 +13,7 @@ HEADS = (
 )  # fmt: skip
 
 
-def cells(result: dict[str, Any]) -> list[str]:
+def cells(result: Entry) -> list[str]:
     """The row of a result, an entry for each of `HEADS`."""
     share, latency = result["share_of_ceiling"], result.get("latency_ms")
     memory = result["peak_memory_mib"]
@@ -43,28 +35,32 @@ def _median_and_quartiles(spread: dict[str, float] | None, digits: int) -> tuple
     return median, f"{low} to {high}"
 
 
-def groups(entries: Sequence[dict[str, Any]]) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
-    """Entries by job, model and batch size, in the order in which they first come."""
-    found: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+def sections(result: Entry) -> Iterator[tuple[str, list[Entry], list[Entry]]]:
+    """Title, results and skipped entries of each job, network and batch size."""
+    found, missing = _groups(result["results"]), _groups(result["skipped"])
+    for key in dict.fromkeys((*found, *missing)):
+        yield _title(*key), found.get(key, []), missing.get(key, [])
+
+
+def _groups(entries: Sequence[Entry]) -> dict[tuple[str, str, int], list[Entry]]:
+    found: dict[tuple[str, str, int], list[Entry]] = {}
     for entry in entries:
         key = (entry["job"], entry["model"], entry["batch_size"])
         found.setdefault(key, []).append(entry)
     return found
 
 
-def _title(key: tuple[str, str, int]) -> str:
-    job, model, batch_size = key
+def _title(job: str, model: str, batch_size: int) -> str:
     return f"{job}, {model}, batches of {batch_size}"
 
 
-def table(result: dict[str, Any]) -> str:
+def table(result: Entry) -> str:
     """A result of throughput.py as lines of text."""
-    lines, missing = [], groups(result["skipped"])
-    for key, rows in groups(result["results"]).items():
-        lines += ["", _title(key), *_aligned([HEADS, *map(cells, rows)])]
-        lines += [f"  skipped: {s['form']}: {s['reason']}" for s in missing.pop(key, [])]
-    for key, entries in missing.items():
-        lines += ["", _title(key), *(f"  skipped: {s['form']}: {s['reason']}" for s in entries)]
+    lines = []
+    for title, rows, absent in sections(result):
+        lines += ["", title]
+        lines += _aligned([HEADS, *map(cells, rows)]) if rows else []
+        lines += [f"  skipped: {s['form']}: {s['reason']}" for s in absent]
     return "\n".join([*lines, "", *_ceilings(result)])
 
 
@@ -76,57 +72,38 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _ceilings(result: dict[str, Any]) -> list[str]:
+def _ceilings(result: Entry) -> list[str]:
     lines = []
     for c in result["ceilings"]:
         rate = c["flop_per_second"]
         median, low, high = (rate[name] / 1e9 for name in ("median", "q1", "q3"))
         rows, edge = c["shape"]
         lines.append(
-            f"ceiling in {c['precision']} beside {_title((c['job'], c['model'], c['batch_size']))}:"
+            f"ceiling in {c['precision']} beside {_title(c['job'], c['model'], c['batch_size'])}:"
             f" {median:.0f} GFLOP/s ({low:.0f} to {high:.0f}), {rows}x{edge} by {edge}x{edge}"
         )
     return lines
 
 
-def markdown(result: dict[str, Any]) -> str:
+def markdown(result: Entry) -> str:
     """A result of throughput.py as tables in Markdown, one for each that took turns together."""
     machine = result["machine"]
     about = (
         f"{machine['cpu']}, {machine['usable_cores']} cores ({', '.join(machine['flags'])}), "
         f"{result['date'][:10]}, {result['rounds']} rounds: `{result['command']}`."
     )
-    parts, missing = [about], groups(result["skipped"])
-    for key, rows in groups(result["results"]).items():
-        lines = [_row(HEADS), "|---|" + "---:|" * (len(HEADS) - 1)]
-        lines += [_row(["`" + row[0] + "`", *row[1:]]) for row in map(cells, rows)]
-        absent = "; ".join(f"`{s['form']}` ({s['reason']})" for s in missing.get(key, []))
-        parts += [f"**{_title(key).capitalize()}**", "\n".join(lines)]
-        parts += [f"Not in it: {absent}."] if absent else []
-    return "\n\n".join(parts)
+    parts = [about]
+    for title, rows, absent in sections(result):
+        parts.append(f"**{title.capitalize()}**")
+        if rows:
+            lines = [_row(HEADS), "|---|" + "---:|" * (len(HEADS) - 1)]
+            lines += [_row([f"`{row[0]}`", *row[1:]]) for row in map(cells, rows)]
+            parts.append("\n".join(lines))
+        if absent:
+            reasons = "; ".join(f"`{s['form']}` ({s['reason']})" for s in absent)
+            parts.append(f"Not in it: {reasons}.")
+    return "\n\n".join([*parts, "  \n".join(_ceilings(result))])
 
 
 def _row(row: Sequence[str]) -> str:
     return "| " + " | ".join(row) + " |"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--result", type=Path, default=RESULTS / "throughput.json")
-    parser.add_argument("--readme", type=Path, default=ROOT / "benchmarks" / "README.md")
-    args = parser.parse_args(argv)
-    try:
-        result = json.loads(args.result.read_text(encoding="utf-8"))
-        old = args.readme.read_text(encoding="utf-8")
-        new = between(old, BEGIN, END, markdown(result))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    args.readme.write_text(new, encoding="utf-8")
-    print(f"written: {args.readme}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,25 +4,17 @@ import json
 import subprocess
 import sys
 from argparse import Namespace
-from pathlib import Path
 
 import pytest
+from benchmark_modules import BENCHMARKS, imported
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 THIN = "cifar_attention56_thin"
 
 
 @pytest.fixture
 def throughput(monkeypatch):
-    """The benchmark, imported as its script imports it."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    before = set(sys.modules)
-    import throughput
-
-    yield throughput
-    for name in set(sys.modules) - before:
-        if name.startswith("throughput") or name in ("provenance", "marks"):
-            sys.modules.pop(name)
+    with imported(monkeypatch, "throughput") as modules:
+        yield modules[0]
 
 
 def run(*arguments):

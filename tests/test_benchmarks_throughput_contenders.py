@@ -1,22 +1,17 @@
 """Who takes part in benchmarks/throughput.py, and in which process."""
 
-import sys
 from pathlib import Path
 
 import pytest
+from benchmark_modules import imported
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 THIN = "cifar_attention56_thin"
 
 
 @pytest.fixture
 def contenders(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import throughput_contenders
-
-    yield throughput_contenders
-    for name in ("throughput_contenders", "provenance"):
-        sys.modules.pop(name, None)
+    with imported(monkeypatch, "throughput_contenders") as modules:
+        yield modules[0]
 
 
 @pytest.mark.parametrize("form", ["bfloat16", "torch-bfloat16"])

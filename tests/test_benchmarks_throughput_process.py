@@ -3,11 +3,10 @@
 import json
 import os
 import sys
-from pathlib import Path
 
 import pytest
+from benchmark_modules import imported
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 # Answers each line with a turn of so many batches, and notes it in a log.
 GOOD = """
 import json, sys
@@ -39,12 +38,8 @@ class Scripted:
 
 @pytest.fixture
 def process(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import throughput_process
-
-    yield throughput_process
-    for name in ("throughput_process", "throughput_contenders", "provenance"):
-        sys.modules.pop(name, None)
+    with imported(monkeypatch, "throughput_process") as modules:
+        yield modules[0]
 
 
 def test_contenders_take_turns_and_each_begins_once(process, tmp_path):
