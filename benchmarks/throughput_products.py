@@ -20,7 +20,7 @@ from mxnet.contrib import amp
 from mxnet.gluon import SymbolBlock
 
 # Rows of the first matrix, and edge of the second, a square.
-SIZES = ((1024, 1024), (2048, 2048), (4096, 2048))
+SIZES = ((1024, 1024), (4096, 1024), (2048, 2048))
 PRODUCTS = 2
 
 Batch = Callable[[], nd.NDArray]

@@ -81,13 +81,12 @@ def test_all_forms_start_from_one_network(throughput):
         assert abs(output - outputs[0]).max() < 1e-4 * abs(outputs[0]).max()
 
 
-def test_a_network_that_is_not_there_is_said_so(tmp_path):
+def test_a_network_that_is_not_there_is_said_so(throughput, tmp_path, capfd):
     path = tmp_path / "out.json"
-    forms = ["--jobs", "training", "--forms", "float32"]
-    finished = run("--models", "attention57", *forms, "--out", str(path))
-    assert finished.returncode == 1
-    assert "no model is called 'attention57'" in finished.stderr
-    assert "attention57 float32 ended" in finished.stderr
+    arguments = ["--models", "attention57", "--jobs", "training", "--forms", "float32"]
+    with pytest.raises(SystemExit, match="attention57 float32 ended"):
+        throughput.main([*arguments, "--out", str(path)])
+    assert "no model is called 'attention57'" in capfd.readouterr().err
     assert not path.exists()
 
 
