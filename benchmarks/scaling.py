@@ -106,7 +106,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", nargs="+", default=list(JOBS), choices=JOBS, help="what to measure")
     add("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
     add("--rounds", type=_positive, default=3, help="turns of each network")
-    add("--steps", type=_positive, default=1, help="batches of a turn; small ones up to ten times")
+    add(
+        "--steps",
+        type=_positive,
+        default=1,
+        help="batches of a turn; of cheap ones up to ten times",
+    )
     add("--warmup", type=_positive, default=1, help="batches of each ahead of its first turn")
     add("--out", type=Path, default=RESULTS / "scaling.json", help="the JSON; the PNG goes beside")
     return parser

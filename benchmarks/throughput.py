@@ -105,7 +105,12 @@ def _parser() -> argparse.ArgumentParser:
         "contenders for one are in memory together",
     )  # fmt: skip
     add("--rounds", type=_positive, default=10, help="turns of each contender")
-    add("--steps", type=_positive, default=3, help="batches of a turn; small ones up to ten times")
+    add(
+        "--steps",
+        type=_positive,
+        default=3,
+        help="batches of a turn; of cheap ones up to ten times",
+    )
     add("--warmup", type=_positive, default=4, help="batches of each ahead of its first turn")
     add("--torch-python", type=Path, help="a Python that has PyTorch and NumPy")
     add("--out", type=Path, default=RESULTS / "throughput.json", help="the JSON to write")

@@ -90,12 +90,16 @@ class Worker:
             self._process.communicate()
 
 
+# Of a training step on 64 pictures of 32x32, see `Contender.cost`.
+_FULL_COST = 64.0
+
+
 class Turns(NamedTuple):
     """How the contenders take turns.
 
     Attributes:
         rounds: turns of each.
-        steps: batches of a turn; small ones more, see `batches_of`.
+        steps: batches of a turn; cheap ones more, see `batches_of`.
         warmup: batches of each ahead of its first turn.
         torch_python: the Python that has PyTorch.
     """
@@ -106,8 +110,8 @@ class Turns(NamedTuple):
     torch_python: Path | None = None
 
     def batches_of(self, entrant: Entrant) -> int:
-        """Batches of a turn: of fewer than 64 pictures so many more, at most ten times."""
-        return self.steps * max(1, min(10, 64 // getattr(entrant, "batch_size", 64)))
+        """Batches of a turn: of cheap ones more, at most ten times, so that turns take alike."""
+        return self.steps * max(1, min(10, int(_FULL_COST / entrant.cost)))
 
 
 class Timings(NamedTuple):

@@ -77,3 +77,13 @@ def test_a_form_is_compared_where_it_has_an_equal(contenders):
     assert not needs("float32", "training") and needs("float32", "inference")
     assert needs("torch-float32", "training") and needs("onnx-float32", "inference")
     assert not needs("float32", "inference", (128, 128)), "the reference has another size"
+
+
+def test_cost_follows_pictures_pixels_and_the_backward_pass(contenders):
+    def cost(model, job, batch_size, size=None):
+        return contenders.Contender(model, "float32", job, batch_size, size).cost
+
+    assert cost("cifar_attention56", "training", 64) == contenders.Product("int8").cost
+    assert cost("cifar_attention56", "inference", 64) == pytest.approx(64 / 3)
+    assert cost("attention56", "training", 2) == 2 * 49
+    assert cost("attention56", "training", 2, (128, 256)) == 2 * 32

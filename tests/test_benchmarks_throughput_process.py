@@ -22,8 +22,8 @@ for line in sys.stdin:
 class Scripted:
     """A contender whose process is a script."""
 
-    def __init__(self, name, script, *arguments, batch_size=64):
-        self.name, self.batch_size = name, batch_size
+    def __init__(self, name, script, *arguments, cost=64):
+        self.name, self.cost = name, cost
         self.line = [sys.executable, "-c", script, name, *map(str, arguments)]
 
     def __str__(self):
@@ -45,7 +45,7 @@ def process(monkeypatch):
 def test_contenders_take_turns_and_each_begins_once(process, tmp_path):
     log = tmp_path / "log"
     entrants = [Scripted(name, GOOD, log) for name in "abc"]
-    entrants[2].batch_size = 16
+    entrants[2].cost = 16
     timings, absent = process.interleave(entrants, process.Turns(3, 2, 1), None)
     turns = [line.split() for line in log.read_text().splitlines()]
     assert [name for name, _ in turns] == [*"abc", *"bca", *"cab"]
@@ -55,10 +55,10 @@ def test_contenders_take_turns_and_each_begins_once(process, tmp_path):
     assert timings[2].seconds == [[0.5] * 8] * 3 and timings[2].batches == 8
 
 
-def test_a_turn_has_more_small_batches(process):
+def test_a_turn_has_more_cheap_batches(process):
     turns = process.Turns(1, 3, 1)
-    sizes = {1: 30, 4: 30, 16: 12, 32: 6, 64: 3, 256: 3}
-    assert {n: turns.batches_of(Scripted("", "", batch_size=n)) for n in sizes} == sizes
+    batches = {0.1: 30, 6.4: 30, 16: 12, 30: 6, 64: 3, 5000: 3}
+    assert {n: turns.batches_of(Scripted("", "", cost=n)) for n in batches} == batches
 
 
 def test_who_meets_an_obstacle_is_left_out(process, tmp_path):

@@ -158,3 +158,13 @@ def test_the_readme_gets_the_tables_of_the_results_that_are_there(
         assert tables.main(arguments) == 1
         assert "no place for the table" in capsys.readouterr().err
         assert readme.read_text() == "no marks"
+
+
+def test_the_readme_has_the_tables_of_today(monkeypatch, capsys):
+    """If this fails, run `python benchmarks/readme_tables.py`."""
+    with imported(monkeypatch, "readme_tables") as (tables,):
+        assert tables.main(["--check"]) == 0
+        readme = tables.ROOT / "benchmarks" / "README.md"
+        text = readme.read_text(encoding="utf-8")
+        assert all(text.count(mark) == 1 for name in tables.TABLES for mark in tables.marks(name))
+    assert capsys.readouterr().out == "up to date\n"
