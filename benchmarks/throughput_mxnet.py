@@ -18,6 +18,7 @@ from throughput_batches import (
 )
 
 from gluon_ran import _runtime
+from gluon_ran.deploy import OptimizeError, optimize
 from gluon_ran.models import SPECS, ResidualAttentionNet, get_model
 from gluon_ran.models.summary import count_macs
 from gluon_ran.training.precision import inference_copy, symbol_of, training_graph
@@ -88,13 +89,11 @@ def deployed(net: ResidualAttentionNet, precision: str, shape: tuple[int, ...]) 
     Raises:
         Obstacle: it refuses to.
     """
-    from gluon_ran.deploy import optimize
-
     images, _ = batch(CALIBRATION_PICTURES, shape[1:], 1)
     try:
         return optimize(net, precision=precision, calibration=[nd.array(images)])
-    except (RuntimeError, ValueError) as error:
-        raise protocol.Obstacle(f"optimize refuses: {error}") from None
+    except OptimizeError as error:
+        raise protocol.Obstacle(str(error)) from None
 
 
 def training_step(
@@ -127,15 +126,6 @@ class MXNetEngine(protocol.Engine):
     def __init__(self, arguments: argparse.Namespace) -> None:
         super().__init__(arguments)
         self._gluoncv = _runtime.load_gluoncv() if arguments.form == "gluoncv" else None
-        if arguments.form in DEPLOYED:
-            self._import_deploy()
-
-    @staticmethod
-    def _import_deploy() -> None:
-        try:
-            from gluon_ran.deploy import optimize  # noqa: F401
-        except ImportError as error:
-            raise protocol.Obstacle(str(error)) from None
 
     def build(self) -> None:
         """The network, its graph, and a batch."""

@@ -7,8 +7,7 @@ graph, so that the cast of the first one's input counts for little.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Callable
 
 import throughput_protocol as protocol
 

@@ -33,7 +33,7 @@ def vary_norms(net: HybridBlock, images: nd.NDArray) -> None:
         images: gives the statistics.
     """
     for name, parameter in net._collect_params_with_prefix().items():
-        size = 0.2 if name.endswith("norm3.gamma") else 1.0
+        size = 0.1 if name.endswith("norm3.gamma") else 1.0
         if name.endswith("gamma"):
             parameter.set_data(nd.random.uniform(0.5 * size, 1.5 * size, parameter.shape))
         elif name.endswith("beta"):

@@ -6,9 +6,9 @@ Needs PyTorch alone. Modules bear the names that our blocks have, so that weight
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import torch

@@ -48,7 +48,7 @@ def test_the_reference_is_no_network_as_it_is_at_first(monkeypatch, folder):
     assert reference.picture_shape((8, 16)) == (3, 8, 16)
 
 
-@pytest.mark.parametrize("form", ["plain", "float32"])
+@pytest.mark.parametrize("form", ["plain", "float32", "fused-float32"])
 def test_a_float32_form_has_the_scores_of_the_reference(mxnet_engine, folder, form):
     engine = mxnet_engine.ENGINE(arguments("inference", form, folder))
     engine.build()
@@ -67,10 +67,21 @@ def test_another_network_is_refused(mxnet_engine, folder):
         engine.check()
 
 
+def test_a_form_that_optimize_refuses_is_an_obstacle(mxnet_engine, monkeypatch, folder):
+    def optimize(net, precision, calibration):
+        (pictures,) = calibration
+        assert pictures.shape == (mxnet_engine.CALIBRATION_PICTURES, 3, 32, 32)
+        raise mxnet_engine.OptimizeError(f"not in {precision}")
+
+    monkeypatch.setattr(mxnet_engine, "optimize", optimize)
+    with pytest.raises(mxnet_engine.protocol.Obstacle, match="not in int8"):
+        mxnet_engine.ENGINE(arguments("inference", "int8", folder)).build()
+
+
 def test_the_onnx_file_has_the_scores_of_the_reference(monkeypatch, tmp_path, folder):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    pytest.importorskip("gluon_ran.deploy")
+    pytest.importorskip("gluon_ran.deploy.onnx")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with imported(monkeypatch, "throughput_reference", "throughput_onnx") as (reference, onnx):
         reference.write(THIN, tmp_path, onnx=True)
