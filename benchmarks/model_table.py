@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from marks import between
 from provenance import RESULTS, ROOT
 
 from gluon_ran.models import SPECS, list_baselines, list_models, summary
@@ -93,19 +94,6 @@ def table(names: Sequence[str], errors: dict[str, list[str]]) -> str:
     return "\n".join(lines)
 
 
-def updated(readme: str, text: str) -> str:
-    """A README with a table between its two marks.
-
-    Raises:
-        ValueError: it does not have the marks, each once and in order.
-    """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after or END in after:
-        raise ValueError(f"the README has no place for the table: {BEGIN} and {END}, each once")
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -114,9 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         old = args.readme.read_text(encoding="utf-8")
-        updated(old, "")  # before the networks are built, which takes a while
+        between(old, BEGIN, END, "")  # before the networks are built, which takes a while
         text = table([*list_models(), *list_baselines()], our_errors())
-        new = updated(old, text)
+        new = between(old, BEGIN, END, text)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
