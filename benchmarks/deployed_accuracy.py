@@ -52,7 +52,8 @@ def served_forms(trained: Trained, calibration: np.ndarray) -> dict[str, Block]:
     for precision in BOUNDS:
         forms[precision] = optimize(original, precision, [calibration])
     with tempfile.TemporaryDirectory() as folder:
-        file = export_onnx(original, Path(folder) / "network.onnx", card=trained.card)
+        size = calibration.shape[2:]
+        file = export_onnx(original, Path(folder) / "network.onnx", size, card=trained.card)
         forms["onnx"] = OnnxNetwork(file)
     original.hybridize(static_alloc=True)
     return forms

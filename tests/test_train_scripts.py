@@ -67,6 +67,11 @@ def test_recipes_fill_what_the_flags_leave_out():
     assert not recipe_of("--recipe", "tricks", "--mix-up", "0").mixup
 
 
+def test_no_progressive_sizes_can_be_asked_for():
+    assert recipe_of("--recipe", "short").progressive_sizes
+    assert recipe_of("--recipe", "short", "--progressive-sizes", "none").progressive_sizes == ()
+
+
 @pytest.mark.parametrize("name", ["cifar10_train", "cifar100_train", "folder_train"])
 def test_help_shows_every_default_and_every_recipe(name, capsys):
     with pytest.raises(SystemExit) as stop:

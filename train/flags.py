@@ -76,7 +76,7 @@ def add_recipe_flags(group: argparse._ArgumentGroup) -> None:
         (["--alpha"], "alpha", float, "mixup draws from Beta(alpha, alpha)"),
         (["--epsilon"], "epsilon", float, "label smoothing"),
         (["--progressive-sizes"], "progressive_sizes", _edges_and_epochs,
-         "EDGE:EPOCHS,... first epochs on pictures shrunk to EDGE pixels"),
+         "EDGE:EPOCHS,... first epochs on pictures shrunk to EDGE pixels, or none"),
         (["--crop-padding"], "crop_padding", int, "pixels of padding before the random crop"),
         (["--crop-mode"], "crop_mode", ("reflect", "zero"), "what the padding holds"),
         (["--flip"], "flip", ("none", "random", "alternating"), "horizontal flips"),
@@ -115,11 +115,13 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _edges_and_epochs(text: str) -> tuple[tuple[int, int], ...]:
+    if text == "none":
+        return ()
     pairs = [part.split(":") for part in text.split(",") if part.strip()]
     try:
         return tuple((int(edge), int(epochs)) for edge, epochs in pairs)
     except ValueError:
-        message = f"{text!r} is not EDGE:EPOCHS,... as in 16:3,24:4"
+        message = f"{text!r} is neither EDGE:EPOCHS,... as in 16:3,24:4 nor none"
         raise argparse.ArgumentTypeError(message) from None
 
 

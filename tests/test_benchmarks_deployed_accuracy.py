@@ -1,0 +1,68 @@
+"""benchmarks/deployed_accuracy.py: what each served form loses on the original's accuracy."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small import RECIPE, SPEC, data_record, dataset, net, train_batches, validation_batches
+
+from gluon_ran.training import RunDirectory, find_trained, fit
+
+import mxnet as mx
+from mxnet.gluon import nn
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def accuracy(monkeypatch):
+    """The benchmark's module, imported as its script imports it."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import deployed_accuracy
+
+    yield deployed_accuracy
+    for name in ("deployed_accuracy", "provenance"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    run = RunDirectory.start(tmp_path / "run", SPEC, RECIPE, data_record())
+    fit(net(), RECIPE, train_batches(), validation_batches(), classes=3, run=run, progress=False)
+    return find_trained(run.path)
+
+
+class AlwaysFirstClass(nn.Block):
+    def forward(self, x):
+        return mx.nd.one_hot(mx.nd.zeros(len(x)), 3)
+
+
+def test_points_lost_are_those_on_the_original(accuracy, trained, monkeypatch, capsys):
+    seen = []
+
+    def forms(trained, calibration):
+        seen.append(calibration.shape)
+        return {"original": trained.network(), "wrong": AlwaysFirstClass()}
+
+    monkeypatch.setattr(accuracy, "served_forms", forms)
+    test = dataset()
+    original, wrong = accuracy.scores(trained, dataset(), test, 5)
+    assert seen == [(5, 3, 16, 16)]
+    assert original["points_lost"] == 0 and original["count"] == len(test.labels)
+    assert wrong["top1"] == pytest.approx(np.mean(test.labels == 0))
+    assert wrong["points_lost"] == pytest.approx(100 * (original["top1"] - wrong["top1"]), abs=1e-3)
+    assert "wrong" in capsys.readouterr().out
+
+
+def test_the_onnx_file_is_scored_as_a_block(accuracy, trained, tmp_path):
+    pytest.importorskip("onnxruntime")
+    file = accuracy.export_onnx(trained.network(), tmp_path / "net.onnx", 16, card=trained.card)
+    x = mx.nd.array(trained.normalization(dataset().images[:4]))
+    difference = accuracy.OnnxNetwork(file)(x) - trained.network()(x)
+    assert float(difference.abs().max().asscalar()) < 1e-4
+
+
+def test_what_is_no_run_is_an_error(accuracy, tmp_path, capsys):
+    assert accuracy.main([str(tmp_path)]) == 1
+    assert "error:" in capsys.readouterr().err
