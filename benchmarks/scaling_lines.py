@@ -11,7 +11,7 @@ import numpy as np
 # batch size a picture costs the same multiply-accumulates, so there both are a batch's.
 SWEEP_TITLES = {
     "depth": ("depth of cifar_attentionN", "picture"),
-    "batch": ("batch of cifar_attention56", "batch"),
+    "batch": ("batch of cifar_attention56_thin", "batch"),
     "size": ("picture's edge, cifar_attention56", "picture"),
     "imagenet_size": ("picture's edge, attention56", "picture"),
 }

@@ -121,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measures, prints the tables and writes the JSON."""
     arguments = _parser().parse_args(argv)
     origin = provenance(argv)
+    if arguments.torch_python:  # where it lies is of no use elsewhere
+        origin["command"] = origin["command"].replace(str(arguments.torch_python), "PYTHON")
     turns = Turns(arguments.rounds, arguments.steps, arguments.warmup, arguments.torch_python)
     settings = {name: vars(arguments)[name] for name in ("rounds", "steps", "warmup")}
     result = {"what": "throughput on the CPU", **origin, **settings}

@@ -122,11 +122,14 @@ class Contender:
         return FORMS[self.form].engine == "throughput_torch"
 
     @property
+    def has_equals(self) -> bool:
+        """Whether others have the same network, so that it can be compared with a reference."""
+        return self.form != "gluoncv" and self.size is None
+
+    @property
     def needs_reference(self) -> bool:
-        """Whether it starts from a network that others have too, and is compared with it."""
-        if self.form == "gluoncv" or self.size:
-            return False
-        return self.in_torch or self.job == "inference"
+        """Whether it can't do without: a network served has weights, PyTorch's gets a Spec too."""
+        return self.has_equals and (self.in_torch or self.job == "inference")
 
     def obstacle(self, torch_python: Path | None = None) -> str | None:
         """Why it can't take part on this machine, or None.
@@ -152,14 +155,14 @@ class Contender:
 
         Args:
             torch_python: the Python that has PyTorch.
-            reference: folder of the network to start from; None for random weights.
+            reference: folder of the network to be compared with; None if there is none.
             warmup: batches behind the first, ahead of any timing.
         """
         form = FORMS[self.form]
         python = str(torch_python) if self.in_torch else sys.executable
         line = [python, _WORKER, form.engine, self.job, form.name, f"--model={self.model}"]
         line += [f"--batch-size={self.batch_size}", f"--warmup={warmup}"]
-        line += [f"--reference={reference}"] if reference and self.needs_reference else []
+        line += [f"--reference={reference}"] if reference and self.has_equals else []
         return line + (["--size", *map(str, self.size)] if self.size else [])
 
     def environment(self) -> dict[str, str]:

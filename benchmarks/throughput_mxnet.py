@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import throughput_protocol as protocol
 from throughput_batches import (
     LEARNING,
@@ -187,15 +188,30 @@ class MXNetEngine(protocol.Engine):
             return count_macs(self._net, picture)[1]
 
     def check(self) -> dict[str, float]:
-        """In inference, the scores of the reference's pictures."""
-        if self.arguments.job == "training" or self._gluoncv or self._reference is None:
+        """Compares the losses of training on the reference's pictures, or their scores."""
+        if self._gluoncv or self._reference is None:
             return {}
-        scores = self._graph(nd.array(self._reference.images)).asnumpy()
-        found = relative_difference(scores, self._reference.scores)
+        if self.arguments.job == "training":
+            what, given, expected = "losses", self._losses(), self._reference.losses
+        else:
+            what, given, expected = "scores", self._scores(), self._reference.scores
         exact = self.arguments.form in ("plain", "float32", "fused-float32")
-        differences = {"scores" if exact else "scores as timed": found}
+        name = what if exact else f"{what} as timed"
+        differences = {name: relative_difference(given, expected)}
         refuse_differences(differences)
         return differences
+
+    def _scores(self) -> np.ndarray:
+        return self._graph(nd.array(self._reference.images)).asnumpy()
+
+    def _losses(self) -> np.ndarray:
+        """Of a second network, made as the one that is timed but with the reference's weights."""
+        a, reference = self.arguments, self._reference
+        net = our_network(a.model, a.form, reference)
+        graph = trainable(net, a.form, reference.images.shape)
+        x, y = nd.array(reference.images), nd.array(reference.targets)
+        step = training_step(net, graph, x, nd.one_hot(y, reference.classes))
+        return np.array([self.number(step()) for _ in reference.losses])
 
 
 ENGINE = MXNetEngine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -75,11 +76,19 @@ class Worker:
     def _answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the process of {self._name} ended: see its message above")
+            raise RuntimeError(f"the process of {self._name} ended: {self._why()}")
         answer = json.loads(line)
         if "obstacle" in answer:
             raise Obstacle(answer["obstacle"])
         return answer
+
+    def _why(self) -> str:
+        if self._process.wait(timeout=30) == -signal.SIGKILL:
+            return (
+                "it was killed, as the system does where memory is short; contenders are in memory "
+                "together, so choose smaller batches or fewer of them"
+            )
+        return "see its message above"
 
     def close(self) -> None:
         """Ends the process: first kindly."""

@@ -28,6 +28,12 @@ def cells(result: Entry) -> list[str]:
     ]
 
 
+def table_rows(results: Sequence[Entry]) -> list[tuple[str, ...]]:
+    """`HEADS` and the results' rows, without the columns that say nothing of any of them."""
+    columns = zip(HEADS, *map(cells, results))
+    return list(zip(*(column for column in columns if set(column[1:]) != {"-"})))
+
+
 def _median_and_quartiles(spread: dict[str, float] | None, digits: int) -> tuple[str, str]:
     if spread is None:
         return "-", "-"
@@ -59,7 +65,7 @@ def table(result: Entry) -> str:
     lines = []
     for title, rows, absent in sections(result):
         lines += ["", title]
-        lines += _aligned([HEADS, *map(cells, rows)]) if rows else []
+        lines += _aligned(table_rows(rows)) if rows else []
         lines += [f"  skipped: {s['form']}: {s['reason']}" for s in absent]
     return "\n".join([*lines, "", *_ceilings(result)])
 
@@ -92,17 +98,28 @@ def markdown(result: Entry) -> str:
         f"{machine['cpu']}, {machine['usable_cores']} cores ({', '.join(machine['flags'])}), "
         f"{result['date'][:10]}, {result['rounds']} rounds: `{result['command']}`."
     )
-    parts = [about]
+    parts = [about, f"Versions: {_versions(result)}."]
     for title, rows, absent in sections(result):
         parts.append(f"**{title.capitalize()}**")
         if rows:
-            lines = [_row(HEADS), "|---|" + "---:|" * (len(HEADS) - 1)]
-            lines += [_row([f"`{row[0]}`", *row[1:]]) for row in map(cells, rows)]
+            head, *others = table_rows(rows)
+            lines = [_row(head), "|---|" + "---:|" * (len(head) - 1)]
+            lines += [_row([f"`{row[0]}`", *row[1:]]) for row in others]
             parts.append("\n".join(lines))
         if absent:
             reasons = "; ".join(f"`{s['form']}` ({s['reason']})" for s in absent)
             parts.append(f"Not in it: {reasons}.")
     return "\n\n".join([*parts, "  \n".join(_ceilings(result))])
+
+
+def _versions(result: Entry) -> str:
+    """Of the packages of all processes, each once."""
+    found = (
+        f"{package} {version}"
+        for entry in result["results"]
+        for package, version in entry["versions"].items()
+    )
+    return ", ".join(dict.fromkeys(found))
 
 
 def _row(row: Sequence[str]) -> str:

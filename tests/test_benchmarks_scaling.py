@@ -1,11 +1,12 @@
 """benchmarks/scaling.py: points, straight lines, table and figure. No duration counts here."""
 
 import json
+import re
 
 import pytest
 from benchmark_modules import imported
 
-from gluon_ran.models import SPECS, find_spec
+from gluon_ran.models import SPECS
 
 
 @pytest.fixture
@@ -31,11 +32,12 @@ def test_every_place_of_every_sweep_is_one_that_its_network_takes(scaling):
     for name, points in scaling.SWEEPS.items():
         assert len({p.at for p in points}) == len(points) >= 3
         for p in points:
-            multiple = SPECS[p.model].size_multiple
-            assert all(edge % multiple == 0 for edge in p.size or ())
-            changed = {"depth": int(p.model[-3:].strip("n")), "batch": p.batch_size}
-            assert p.at == changed.get(name, (p.size or (p.at,))[0])
-    assert find_spec("attention56").input_size in [p.size for p in scaling.SWEEPS["imagenet_size"]]
+            spec = SPECS[p.model]
+            assert all(edge % spec.size_multiple == 0 for edge in p.size or ())
+            depth = re.search(r"\d+", p.model).group()
+            numbers = {"depth": int(depth), "batch": p.batch_size}
+            assert p.at == numbers.get(name, (p.size or spec.input_size)[0])
+    assert SPECS["attention56"].input_size in [p.size for p in scaling.SWEEPS["imagenet_size"]]
 
 
 def test_a_straight_line_is_found(scaling_lines):

@@ -70,13 +70,16 @@ def test_engine_variables_are_those_of_the_form(contenders, monkeypatch):
 
 
 def test_a_form_is_compared_where_it_has_an_equal(contenders):
-    def needs(form, job, size=None):
-        return contenders.Contender("attention56", form, job, size=size).needs_reference
+    def passes(form, job, size=None):
+        contender = contenders.Contender("attention56", form, job, size=size)
+        line = contender.command(None, Path("folder"), 1)
+        return contender.needs_reference, "--reference=folder" in line
 
-    assert not needs("gluoncv", "inference")
-    assert not needs("float32", "training") and needs("float32", "inference")
-    assert needs("torch-float32", "training") and needs("onnx-float32", "inference")
-    assert not needs("float32", "inference", (128, 128)), "the reference has another size"
+    assert passes("gluoncv", "inference") == (False, False)
+    assert passes("float32", "training") == (False, True), "it trains without, too"
+    assert passes("float32", "inference") == passes("onnx-float32", "inference") == (True, True)
+    assert passes("torch-float32", "training") == (True, True)
+    assert passes("float32", "inference", (128, 128)) == (False, False), "its size is another"
 
 
 def test_cost_follows_pictures_pixels_and_the_backward_pass(contenders):

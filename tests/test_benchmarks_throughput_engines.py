@@ -3,10 +3,13 @@
 import io
 import json
 from argparse import Namespace
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
 from benchmark_modules import imported
+
+from gluon_ran.training.precision import cpu_has_bfloat16
 
 THIN = "cifar_attention56_thin"
 
@@ -57,6 +60,23 @@ def test_a_float32_form_has_the_scores_of_the_reference(mxnet_engine, folder, fo
     described = engine.describe()
     assert described["macs"] == mxnet_engine.count_macs(engine._net, (1, 3, 32, 32))[1]
     assert described["shape"] == (2, 3, 32, 32) and described["versions"]["mxnet"] == "1.9.1"
+
+
+@pytest.mark.parametrize("form", ["plain", "float32", "bfloat16"])
+def test_a_form_trains_as_the_reference_does(mxnet_engine, folder, form):
+    if form == "bfloat16" and not cpu_has_bfloat16():
+        pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
+    engine = mxnet_engine.ENGINE(arguments("training", form, folder))
+    engine.build()
+    assert engine.number(engine.start()) > 0
+    differences = engine.check()
+    assert differences == {"losses as timed" if form == "bfloat16" else "losses": ANY}
+    (difference,) = differences.values()
+    assert difference < (0.05 if form == "bfloat16" else 1e-3)
+    engine._reference.losses[-1] *= 1.1
+    if form != "bfloat16":
+        with pytest.raises(RuntimeError, match="losses differ"):
+            engine.check()
 
 
 def test_another_network_is_refused(mxnet_engine, folder):

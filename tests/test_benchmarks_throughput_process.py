@@ -72,8 +72,14 @@ def test_who_meets_an_obstacle_is_left_out(process, tmp_path):
 @pytest.mark.parametrize("script", ["import sys; sys.exit(3)", "print('{}', flush=True)"])
 def test_a_process_that_ends_is_named(process, tmp_path, script):
     entrants = [Scripted("good", GOOD, tmp_path / "log"), Scripted("bad", script)]
-    with pytest.raises(RuntimeError, match="process of bad ended"):
+    with pytest.raises(RuntimeError, match="process of bad ended: see its message"):
         process.interleave(entrants, process.Turns(1, 1, 1), None)
+
+
+def test_a_process_that_is_killed_is_told_from_one_that_fails(process):
+    script = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    with pytest.raises(RuntimeError, match="process of big ended: .* memory is short"):
+        process.Worker(Scripted("big", script))
 
 
 def test_no_process_stays(process, tmp_path):
