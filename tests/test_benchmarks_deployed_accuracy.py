@@ -1,5 +1,6 @@
 """benchmarks/deployed_accuracy.py: what each served form loses on the original's accuracy."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -61,6 +62,19 @@ def test_the_onnx_file_is_scored_as_a_block(accuracy, trained, tmp_path):
     x = mx.nd.array(trained.normalization(dataset().images[:4]))
     difference = accuracy.OnnxNetwork(file)(x) - trained.network()(x)
     assert float(difference.abs().max().asscalar()) < 1e-4
+
+
+def test_the_command_scores_each_form(accuracy, trained, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(accuracy, "BOUNDS", {"float32": 1e-4})  # int8 takes long
+    monkeypatch.setattr(accuracy, "load_dataset", lambda name, folder: (dataset(), dataset()))
+    out = tmp_path / "result.json"
+    assert accuracy.main([str(trained.run.path), "--out", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert [row["form"] for row in result["forms"]] == ["original", "float32", "onnx"]
+    assert all(row["points_lost"] == 0 for row in result["forms"])
+    assert 0 < result["forms"][1]["disagreement_on_calibration"] < 1e-4
+    assert result["dataset"] == "small" and result["checkpoint"] == "last"
 
 
 def test_what_is_no_run_is_an_error(accuracy, tmp_path, capsys):

@@ -85,6 +85,41 @@ def test_gluoncv_networks_are_served_too(name):
     assert optimize(net, "float32", [pictures()]).disagreement < 1e-5
 
 
+def test_norms_of_dense_layers_are_left_alone():
+    """The operator of a norm and its ReLU takes planes alone."""
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(16, 3), nn.Activation("relu"), nn.BatchNorm(), nn.Activation("relu"))
+    net.add(nn.Dense(16), nn.BatchNorm(), nn.Activation("relu"), nn.Dense(3))
+    optimized = optimize(with_statistics(net), "float32", [pictures()])
+    names = operators(optimized)
+    assert names.count("BatchNorm") == names.count("_contrib_BatchNormWithReLU") == 1
+    assert optimized.disagreement < 1e-5
+
+
+def test_layers_that_are_called_twice():
+    class Twice(nn.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2D(3, 3, padding=1, in_channels=3)
+            self.norm = nn.BatchNorm(in_channels=3)
+
+        def hybrid_forward(self, F, x):
+            for _ in range(2):
+                x = self.conv(x)
+                x = F.relu(self.norm(x)) + x
+            return F.flatten(x)
+
+    net = with_statistics(Twice())
+    assert optimize(net, "float32", [pictures()]).disagreement < 1e-5
+
+
+def test_the_current_device_does_not_matter():
+    with mx.Context("cpu", 1):
+        optimized = optimize(small(), "float32", [pictures()])
+    assert {p.list_ctx()[0] for p in optimized.collect_params().values()} == {mx.cpu()}
+    assert optimized.disagreement < 1e-5
+
+
 @pytest.mark.parametrize("blocked", [False, True])
 def test_the_network_stays_as_it_is(blocked):
     net = small()
@@ -201,6 +236,9 @@ def test_exported_files_give_the_same_scores(tmp_path, precision):
     again.hybridize(static_alloc=True, static_shape=True)
     x = mx.nd.array(pictures())
     assert np.array_equal(again(x).asnumpy(), optimized(x).asnumpy())
+    loaded, arguments, states = mx.model.load_checkpoint(str(tmp_path / "served"), 0)
+    assert set(states) == set(loaded.list_auxiliary_states())
+    assert set(arguments) == set(loaded.list_arguments()) - {"data"}
 
 
 def test_export_to_no_folder_is_refused(tmp_path):
@@ -215,12 +253,55 @@ def test_other_picture_sizes_are_refused():
 
 
 @pytest.mark.parametrize(
+    "x, name",
+    [
+        (mx.nd.zeros((1, 3, 16, 16), dtype="uint8"), "uint8 NDArray"),
+        (np.zeros((1, 3, 16, 16), np.float32), "float32 ndarray"),
+        ([1.0], "not list"),
+    ],
+)
+def test_what_are_no_float32_arrays_are_refused(x, name):
+    with pytest.raises(ValueError, match=name):
+        optimize(small(), "float32", [pictures()])(x)
+
+
+def double():
+    net = small()
+    net.cast("float64")
+    return net
+
+
+class TwoOutputs(nn.HybridBlock):
+    def hybrid_forward(self, F, x):
+        return x, F.relu(x)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (TwoOutputs, "one output"),
+        (nn.Block, "takes a HybridBlock, not Block"),
+        (double, r"float64 weights: call its cast\('float32'\)"),
+    ],
+)
+def test_unfit_networks_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        optimize(make(), "float32", [pictures()])
+
+
+def test_networks_without_weights_are_refused():
+    with pytest.raises(RuntimeError, match="has not been initialized"):
+        optimize(ResidualAttentionNet(SPEC))
+
+
+@pytest.mark.parametrize(
     "precision, calibration, message",
     [
         ("float8", None, "no precision is called 'float8'; there are: float32, bfloat16, int8"),
         ("int8", None, "int8 needs calibration batches"),
         ("float32", [], r"must be batches \(N, channels, H, W\)"),
         ("float32", [np.zeros((3, 16, 16))], r"not \[\(3, 16, 16\)\]"),
+        ("float32", [pictures(0)], "no pictures"),
         ("float32", [pictures(), pictures(2, 32)], "one picture size"),
         ("float32", [np.full((1, 3, 16, 16), np.nan)], "finite"),
         ("float32", [np.zeros((1, 3, 18, 18))], "multiples of"),

@@ -55,7 +55,7 @@ def _fold(graph: Graph, convolution: int, norm: int, arrays: dict[str, mx.nd.NDA
     gamma, beta, mean, variance = (arrays[name].asnumpy() for name in names)
     if is_true(graph.nodes[norm], "fix_gamma", "True"):
         gamma = np.ones_like(gamma)
-    scale = gamma / np.sqrt(variance + float(graph.nodes[norm]["attrs"].get("eps", 1e-3)))
+    scale = gamma / np.sqrt(variance + float(graph.nodes[norm].get("attrs", {}).get("eps", 1e-3)))
     node = graph.nodes[convolution]
     weight = graph.nodes[graph.source(convolution, 1)]["name"]
     per_channel = scale.reshape(-1, *[1] * (arrays[weight].ndim - 1))
@@ -66,18 +66,38 @@ def _fold(graph: Graph, convolution: int, norm: int, arrays: dict[str, mx.nd.NDA
     node["inputs"].append([graph.add_variable(bias), 0, 0])
 
 
-def fuse_norm_relu(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
-    """BatchNorms and the ReLUs that alone read them as one operator each; for inference alone."""
+def fuse_norm_relu(symbol: mx.sym.Symbol, shape: tuple[int, ...]) -> mx.sym.Symbol:
+    """BatchNorms and the ReLUs that alone read them as one operator each; for inference alone.
+
+    The operator takes planes alone, (N, C, H, W): norms behind dense layers stay as they are.
+
+    Args:
+        symbol: the graph of "data".
+        shape: (N, C, H, W) of the data.
+    """
     graph = Graph(symbol)
-    readers, fused = graph.readers(), {}
+    readers, fused, planes = graph.readers(), {}, _norms_of_planes(symbol, shape)
     for number, node in enumerate(graph.nodes):
         if is_relu(node):
             norm = graph.source(number)
-            if graph.nodes[norm]["op"] == "BatchNorm" and len(readers[norm]) == 1:
+            if graph.nodes[norm]["name"] in planes and len(readers[norm]) == 1:
                 graph.nodes[norm]["op"] = "_contrib_BatchNormWithReLU"
                 fused[number] = norm
     graph.bypass(fused)
     return graph.symbol()
+
+
+def _norms_of_planes(symbol: mx.sym.Symbol, shape: tuple[int, ...]) -> set[str]:
+    """Names of the BatchNorms over the channels of (N, C, H, W)."""
+    internals = symbol.get_internals()
+    shapes = dict(zip(internals.list_outputs(), internals.infer_shape(data=shape)[1]))
+    return {
+        node["name"]
+        for node in Graph(symbol).nodes
+        if node["op"] == "BatchNorm"
+        and node.get("attrs", {}).get("axis", "1") == "1"
+        and len(shapes[f"{node['name']}_output"]) == 4
+    }
 
 
 def fuse_convolutions(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
@@ -90,17 +110,18 @@ def fuse_convolutions(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     graph = Graph(symbol)
     by_one = (i for i in range(len(graph.nodes)) if _is_by_one(graph, i))
     graph.bypass({i: graph.source(i) for i in by_one if _is_blocked(graph, graph.source(i))})
-    hidden = {
-        graph.nodes[number]["name"]: graph.nodes[number]
+    hidden = [
+        graph.nodes[number]
         for number, readers in graph.readers().items()
         if graph.nodes[number]["op"] == "Convolution" and len(readers) > 1
-    }
-    for node in hidden.values():
+    ]
+    for node in hidden:
         # The same attributes, and an operator that the pattern does not know.
         node["op"] = "Deconvolution"
     graph = Graph(graph.symbol().get_backend_symbol("MKLDNN"))
+    names = {node["name"] for node in hidden}  # a layer that is called twice has one name
     for node in graph.nodes:
-        if node["name"] in hidden:
+        if node["op"] == "Deconvolution" and node["name"] in names:
             node["op"] = "Convolution"
     return graph.symbol()
 

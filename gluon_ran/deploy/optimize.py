@@ -65,17 +65,23 @@ class OptimizedNetwork(Block):
         for name, parameter in self.graph.collect_params().items():
             value = arrays[name]
             parameter.shape, parameter.dtype = value.shape, value.dtype
+            parameter.grad_req = "null"  # else gradients are allocated first
             parameter.initialize(mx.init.Zero(), ctx=mx.cpu(), force_reinit=True)
             parameter.set_data(value)
-            parameter.grad_req = "null"
         self.graph.hybridize(static_alloc=True, static_shape=True)
 
     def forward(self, x: mx.nd.NDArray) -> mx.nd.NDArray:
         """Float32 (N, channels, H, W) to float32 (N, classes) scores before the softmax.
 
         Raises:
-            ValueError: another picture size than it was made for.
+            ValueError: not a float32 array, or another picture size than it was made for.
         """
+        if not isinstance(x, mx.nd.NDArray) or x.dtype != np.float32:
+            kind = f"{np.dtype(x.dtype).name} " if hasattr(x, "dtype") else ""
+            raise ValueError(
+                f"this network takes float32 NDArrays, not {kind}{type(x).__name__}: give it "
+                "mx.nd.array(normalised_pictures, dtype='float32')"
+            )
         if x.shape[1:] != self.picture_shape:
             raise ValueError(
                 f"this network was made for pictures of shape {self.picture_shape}, not "
@@ -99,7 +105,11 @@ class OptimizedNetwork(Block):
         if not Path(path).parent.is_dir():
             raise FileNotFoundError(f"there is no folder {Path(path).parent} to write to")
         symbol, parameters = Path(f"{path}-symbol.json"), Path(f"{path}-0000.params")
-        arrays = {f"arg:{name}": p.data() for name, p in self.graph.collect_params().items()}
+        states = set(self.symbol.list_auxiliary_states())
+        arrays = {
+            f"{'aux' if name in states else 'arg'}:{name}": parameter.data()
+            for name, parameter in self.graph.collect_params().items()
+        }
         with atomic_path(parameters) as temporary:
             mx.nd.save(str(temporary), arrays)
         with atomic_path(symbol) as temporary:
@@ -124,7 +134,7 @@ def optimize(
     sigmoids and the classifier stay float32.
 
     Args:
-        net: a network of one input with its weights. It stays as it is.
+        net: a float32 network of one input and one output with its weights. It stays as it is.
         precision: "float32", "bfloat16" or "int8".
         calibration: batches of normalised pictures as the network will see them, each an array
             (N, channels, H, W) or a pair of it and labels, all of one picture size. int8 takes its
@@ -135,14 +145,17 @@ def optimize(
     Raises:
         OptimizeError: the scores differ by more than `bound`, or this machine or build of MXNet
             can't compute in that precision.
-        ValueError: an unknown precision, no calibration where it is needed, or unfit batches.
+        ValueError: an unknown precision, no calibration where it is needed, or an unfit network
+            or batches.
+        RuntimeError: the network has no weights yet; MXNet names the first that is missing.
     """
     _check_precision(precision, calibration)
     pictures = _pictures(net, calibration)
     symbol, arrays = _trace(net, precision, pictures.shape)
-    symbol, arrays = fold_batch_norms(symbol, arrays)
-    symbol, arrays = _BUILDERS[precision](symbol, arrays, pictures)
-    optimized = OptimizedNetwork(symbol, arrays, precision, pictures.shape[1:])
+    with mx.cpu():  # whatever the caller's device is
+        symbol, arrays = fold_batch_norms(symbol, arrays)
+        symbol, arrays = _BUILDERS[precision](symbol, arrays, pictures)
+        optimized = OptimizedNetwork(symbol, arrays, precision, pictures.shape[1:])
     optimized.disagreement = disagreement(net, optimized, pictures)
     limit = BOUNDS[precision] if bound is None else bound
     if not optimized.disagreement <= limit:
@@ -160,14 +173,14 @@ def disagreement(net: Block, other: Block, pictures: np.ndarray, batch_size: int
     Each picture's mean score is taken off first, since a softmax does not see it.
 
     Args:
-        net: the one to compare with.
-        other: the other one.
+        net: the one to compare with, on any device.
+        other: the other one, on the CPU.
         pictures: float32 (N, channels, H, W).
         batch_size: pictures at a time.
     """
     context = next(iter(net.collect_params().values())).list_ctx()[0]
     starts = range(0, len(pictures), batch_size)
-    parts = [mx.nd.array(pictures[start : start + batch_size]) for start in starts]
+    parts = [mx.nd.array(pictures[i : i + batch_size], ctx=mx.cpu()) for i in starts]
     with autograd.pause(train_mode=False):
         expected = np.concatenate([net(x.as_in_context(context)).asnumpy() for x in parts])
         given = np.concatenate([other(x).asnumpy() for x in parts])
@@ -214,6 +227,8 @@ def _pictures(net: HybridBlock, calibration: Iterable[Any] | None) -> np.ndarray
         shapes = sorted({batch.shape[1:] for batch in batches})
         raise ValueError(f"calibration batches must have one picture size, not {shapes}")
     pictures = np.concatenate(batches)
+    if not pictures.size:
+        raise ValueError("there are no pictures in the calibration batches")
     if not np.isfinite(pictures).all():
         raise ValueError("calibration pictures must be finite numbers")
     return pictures
@@ -230,14 +245,29 @@ def _trace(
     net: HybridBlock, precision: str, shape: tuple[int, ...]
 ) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
     """The network's graph for pictures of a shape, and copies of its weights."""
+    if not isinstance(net, HybridBlock):
+        raise ValueError(f"optimize takes a HybridBlock, not {type(net).__name__}")
+    mx.nd.waitall()  # Else BatchNorm statistics are stale under static_alloc.
     arrays = {p.name: p._reduce() for p in net.collect_params().values()}
+    others = {np.dtype(array.dtype).name for array in arrays.values()} - {"float32"}
+    if others:
+        raise ValueError(
+            f"the network has {', '.join(sorted(others))} weights: call its cast('float32') first"
+        )
+    return _symbol(net, precision, shape), arrays
+
+
+def _symbol(net: HybridBlock, precision: str, shape: tuple[int, ...]) -> mx.sym.Symbol:
     data = mx.sym.var("data", dtype="float32")
     if not isinstance(net, ResidualAttentionNet):
-        return net(data), arrays
+        symbol = net(data)
+        if not isinstance(symbol, mx.sym.Symbol) or len(symbol.list_outputs()) > 1:
+            raise ValueError("optimize takes networks of one output: this one has several")
+        return symbol
     blocked, net.blocked = net.blocked, precision == "bfloat16"
     try:
         with net.traced_for(shape):
-            return net(data), arrays
+            return net(data)
     finally:
         net.blocked = blocked
 
@@ -245,7 +275,7 @@ def _trace(
 def _float32(
     symbol: mx.sym.Symbol, arrays: dict[str, mx.nd.NDArray], pictures: np.ndarray
 ) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
-    return fuse_norm_relu(fuse_convolutions(symbol)), arrays
+    return fuse_norm_relu(fuse_convolutions(symbol), pictures.shape), arrays
 
 
 def _bfloat16(
