@@ -41,7 +41,7 @@ class Point(NamedTuple):
 
 
 SWEEPS = {
-    "depth": [Point(n, f"cifar_attention{n}", 16) for n in DEPTHS],
+    "depth": [Point(n, f"cifar_attention{n}", 8) for n in DEPTHS],
     "batch": [Point(n, "cifar_attention56_thin", n) for n in (1, 4, 16, 64, 128, 256)],
     "size": [Point(n, "cifar_attention56", 16, (n, n)) for n in (16, 24, 32, 48, 64, 96)],
     "imagenet_size": [Point(n, "attention56", 4, (n, n)) for n in (128, 160, 192, 224, 256, 320)],
