@@ -66,7 +66,7 @@ def _fold(graph: Graph, convolution: int, norm: int, arrays: dict[str, mx.nd.NDA
     node["inputs"].append([graph.add_variable(bias), 0, 0])
 
 
-def fuse_norm_relu(symbol: mx.sym.Symbol, shape: tuple[int, ...]) -> mx.sym.Symbol:
+def fuse_inference_norm_relu(symbol: mx.sym.Symbol, shape: tuple[int, ...]) -> mx.sym.Symbol:
     """BatchNorms and the ReLUs that alone read them as one operator each; for inference alone.
 
     The operator takes planes alone, (N, C, H, W): norms behind dense layers stay as they are.
@@ -100,12 +100,16 @@ def _norms_of_planes(symbol: mx.sym.Symbol, shape: tuple[int, ...]) -> set[str]:
     }
 
 
-def fuse_convolutions(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
+def fuse_convolutions(symbol: mx.sym.Symbol, backend: str = "MKLDNN") -> mx.sym.Symbol:
     """Has oneDNN add and apply ReLUs along with the convolutions before them.
 
     Convolutions that several nodes read are kept out of that: where both a BatchNorm and a sum read
     one, MXNet's pattern takes in too much, and the outputs are wrong. Convolutions by one that only
     training has use for are left out.
+
+    Args:
+        symbol: the graph of "data".
+        backend: MXNet's name of the pattern: "MKLDNN", or "MKLDNN_QUANTIZE" before quantisation.
     """
     graph = Graph(symbol)
     by_one = (i for i in range(len(graph.nodes)) if _is_by_one(graph, i))
@@ -118,7 +122,7 @@ def fuse_convolutions(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     for node in hidden:
         # The same attributes, and an operator that the pattern does not know.
         node["op"] = "Deconvolution"
-    graph = Graph(graph.symbol().get_backend_symbol("MKLDNN"))
+    graph = Graph(graph.symbol().get_backend_symbol(backend))
     names = {node["name"] for node in hidden}  # a layer that is called twice has one name
     for node in graph.nodes:
         if node["op"] == "Deconvolution" and node["name"] in names:

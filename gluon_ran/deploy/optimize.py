@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ import numpy as np
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran._files import atomic_path
-from gluon_ran.deploy.fusion import fold_batch_norms, fuse_convolutions, fuse_norm_relu
+from gluon_ran.deploy.fusion import fold_batch_norms
+from gluon_ran.deploy.precisions import BUILDERS
 from gluon_ran.models import ResidualAttentionNet
-from gluon_ran.models.graph import Graph
 from gluon_ran.training.fusion import has_onednn
-from gluon_ran.training.precision import cast_to_bfloat16, cpu_has_bfloat16
+from gluon_ran.training.precision import cpu_has_bfloat16
 
 import mxnet as mx
 from mxnet import autograd
@@ -24,10 +23,8 @@ from mxnet.gluon import Block, HybridBlock, SymbolBlock
 # The greatest relative difference of the scores that a precision is allowed; see `disagreement`.
 BOUNDS = {"float32": 1e-4, "bfloat16": 0.05, "int8": 0.2}
 
-# Pictures that int8's ranges are taken from: more cost time and change them little.
-CALIBRATION_PICTURES = 512
-
-_BFLOAT16 = np.dtype([("bfloat16", np.uint16)])  # MXNet's name for it
+# Pictures of random numbers that scores are compared on where no calibration is given.
+_RANDOM_PICTURES = 8
 
 
 class OptimizeError(RuntimeError):
@@ -134,12 +131,13 @@ def optimize(
     sigmoids and the classifier stay float32.
 
     Args:
-        net: a float32 network of one input and one output with its weights. It stays as it is.
+        net: a float32 network of one input and one output with its weights. They stay as they are;
+            a hybridized one may be traced anew at its next call.
         precision: "float32", "bfloat16" or "int8".
         calibration: batches of normalised pictures as the network will see them, each an array
             (N, channels, H, W) or a pair of it and labels, all of one picture size. int8 takes its
-            ranges from the first 512 pictures; on all of them the scores are compared. One
-            picture of random numbers if None, which is enough to compare float32.
+            ranges from the first 512 pictures; on all of them the scores are compared. Eight
+            pictures of random numbers if None, not for int8.
         bound: the greatest disagreement that is accepted; that of `BOUNDS` if None.
 
     Raises:
@@ -154,9 +152,14 @@ def optimize(
     symbol, arrays = _trace(net, precision, pictures.shape)
     with mx.cpu():  # whatever the caller's device is
         symbol, arrays = fold_batch_norms(symbol, arrays)
-        symbol, arrays = _BUILDERS[precision](symbol, arrays, pictures)
+        symbol, arrays = BUILDERS[precision](symbol, arrays, pictures)
         optimized = OptimizedNetwork(symbol, arrays, precision, pictures.shape[1:])
     optimized.disagreement = disagreement(net, optimized, pictures)
+    if not np.isfinite(optimized.disagreement):
+        raise OptimizeError(
+            f"scores of the network or of its {precision} copy are no finite numbers, or all the "
+            "same: look at its weights"
+        )
     limit = BOUNDS[precision] if bound is None else bound
     if not optimized.disagreement <= limit:
         raise OptimizeError(
@@ -192,8 +195,8 @@ def disagreement(net: Block, other: Block, pictures: np.ndarray, batch_size: int
 
 
 def _check_precision(precision: str, calibration: Iterable[Any] | None) -> None:
-    if precision not in _BUILDERS:
-        raise ValueError(f"no precision is called {precision!r}; there are: {', '.join(_BUILDERS)}")
+    if precision not in BUILDERS:
+        raise ValueError(f"no precision is called {precision!r}; there are: {', '.join(BUILDERS)}")
     if precision == "int8" and calibration is None:
         raise ValueError("int8 needs calibration batches: some hundred of the pictures it will see")
     if not has_onednn():
@@ -217,7 +220,7 @@ def _pictures(net: HybridBlock, calibration: Iterable[Any] | None) -> np.ndarray
     if calibration is None:
         if not isinstance(net, ResidualAttentionNet):
             raise ValueError("give calibration batches: nothing else tells this network's pictures")
-        shape = (1, net.spec.in_channels, *net.spec.input_size)
+        shape = (_RANDOM_PICTURES, net.spec.in_channels, *net.spec.input_size)
         return np.random.default_rng(0).normal(size=shape).astype(np.float32)
     batches = [_images(batch) for batch in calibration]
     if not batches or any(batch.ndim != 4 for batch in batches):
@@ -270,83 +273,3 @@ def _symbol(net: HybridBlock, precision: str, shape: tuple[int, ...]) -> mx.sym.
             return net(data)
     finally:
         net.blocked = blocked
-
-
-def _float32(
-    symbol: mx.sym.Symbol, arrays: dict[str, mx.nd.NDArray], pictures: np.ndarray
-) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
-    return fuse_norm_relu(fuse_convolutions(symbol), pictures.shape), arrays
-
-
-def _bfloat16(
-    symbol: mx.sym.Symbol, arrays: dict[str, mx.nd.NDArray], pictures: np.ndarray
-) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
-    symbol, arrays = _float32(symbol, arrays, pictures)
-    return _cast_weights(cast_to_bfloat16(symbol), arrays)
-
-
-def _cast_weights(
-    symbol: mx.sym.Symbol, arrays: dict[str, mx.nd.NDArray]
-) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
-    """Casts once the weights that each pass would cast anew."""
-    graph, arrays = Graph(symbol), dict(arrays)
-    readers, needless = graph.readers(), {}
-    for number, node in enumerate(graph.nodes):
-        if node["op"] != "amp_cast" or node["attrs"]["dtype"] != "bfloat16":
-            continue
-        source = graph.source(number)
-        weight = graph.nodes[source]
-        if weight["name"] in arrays and len(readers[source]) == 1:
-            arrays[weight["name"]] = _rounded(arrays[weight["name"]])
-            weight.setdefault("attrs", {})["__dtype__"] = "12"
-            needless[number] = source
-    graph.bypass(needless)
-    return graph.symbol(), arrays
-
-
-def _rounded(array: mx.nd.NDArray) -> mx.nd.NDArray:
-    """An array in bfloat16, rounded to nearest even as oneDNN does; MXNet's own cast truncates."""
-    bits = array.asnumpy().view(np.uint32)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-    return mx.nd.array(rounded.astype(np.uint32).view(np.float32)).astype(_BFLOAT16)
-
-
-def _int8(
-    symbol: mx.sym.Symbol, arrays: dict[str, mx.nd.NDArray], pictures: np.ndarray
-) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
-    from mxnet.contrib import quantization
-
-    symbol = symbol.get_backend_symbol("MKLDNN_QUANTIZE")
-    pictures = pictures[:CALIBRATION_PICTURES]
-    auxiliary = set(symbol.list_auxiliary_states())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it builds blocks without a data type
-        symbol, given, states = quantization.quantize_model(
-            symbol,
-            {name: value for name, value in arrays.items() if name in set(symbol.list_arguments())},
-            {name: value for name, value in arrays.items() if name in auxiliary},
-            data_names=("data",),
-            label_names=None,
-            ctx=mx.cpu(),
-            excluded_sym_names=_kept_in_float32(symbol),
-            excluded_op_names=["elemwise_mul", "Flatten"],
-            calib_mode="entropy",
-            calib_data=mx.io.NDArrayIter(pictures, batch_size=min(32, len(pictures))),
-            num_calib_examples=len(pictures),
-            quantized_dtype="auto",
-            quantize_mode="smart",
-            logger=None,  # any other has each operator's name printed
-        )
-    return symbol.get_backend_symbol("MKLDNN_QUANTIZE"), {**given, **states}
-
-
-def _kept_in_float32(symbol: mx.sym.Symbol) -> list[str]:
-    """Names of interpolations and classifier; the first are convolutions of one dimension too."""
-    return [
-        node["name"]
-        for node in Graph(symbol).nodes
-        if node["op"] in ("Convolution", "FullyConnected", "_sg_mkldnn_fully_connected")
-    ]
-
-
-_BUILDERS = {"float32": _float32, "bfloat16": _bfloat16, "int8": _int8}
