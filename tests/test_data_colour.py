@@ -14,6 +14,7 @@ from gluon_ran.data.colour import (
     lighting_shift,
     recolour,
 )
+from gluon_ran.data.resize import resize_rows
 
 RNG = np.random.default_rng(5)
 NORMALIZATION = Normalization([120.0, 110.0, 100.0], [60.0, 55.0, 50.0])
@@ -54,6 +55,19 @@ def test_factors_of_one_only_normalise():
     out = np.empty((3, 9, 8), np.float32)
     recolour(pixels, *NONE, NORMALIZATION, out)
     np.testing.assert_allclose(out, NORMALIZATION(pixels[None])[0], atol=1e-6)
+
+
+def test_rows_are_brought_to_the_height_and_colours_with_them():
+    pixels = RNG.integers(0, 256, (9, 8, 3), dtype=np.uint8)
+    factors, order, lighting = [1.2, 0.8, 1.1], [2, 0, 1], [3.0, 0.0, -2.0]
+    for height in (1, 6, 20):
+        out = np.empty((3, height, 8), np.float32)
+        recolour(pixels, factors, order, lighting, NORMALIZATION, out)
+        before = np.empty((3, 9, 8), np.float32)
+        recolour(pixels, factors, order, lighting, NORMALIZATION, before)
+        expected = resize_rows(before.transpose(1, 0, 2).reshape(9, -1), height)
+        expected = expected.reshape(height, 3, 8).transpose(1, 0, 2)
+        np.testing.assert_allclose(out, expected, atol=2e-5)
 
 
 def test_each_factor_changes_what_it_is_called_after():

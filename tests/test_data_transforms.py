@@ -92,10 +92,10 @@ def test_the_crop_is_resized_and_mirrored_as_pillow_does():
     seen = set()
     for choices in drawn(transform, 8):
         box = transform.box((50, 40), choices)
-        expected = np.asarray(smooth().resize((16, 20), Image.BILINEAR, box=box))
+        expected = np.asarray(smooth().crop(box).resize((16, 20), Image.BILINEAR), int)
         expected = expected[:, ::-1] if choices.mirrored else expected
         got = rendered(transform, encoded, choices).transpose(1, 2, 0)
-        assert np.array_equal(got, expected)
+        assert np.abs(got - expected).max() < 1
         seen.add(choices.mirrored)
     assert seen == {True, False}
 
@@ -119,14 +119,14 @@ def test_colours_change_as_far_as_told():
     assert still.factors == [1, 1, 1] and not np.any(still.lighting)
 
 
-def test_normalisation_and_jitter_meet_in_the_middle():
-    """Factors of one and no lighting give what no jitter at all gives, by the other way."""
+def test_colours_are_normalised():
     normalization = Normalization([120, 110, 100], [60, 50, 40])
     encoded = encode(smooth(), "PNG")
-    (choices,) = drawn(TrainTransform(16, **PLAIN), 1)
-    one = rendered(TrainTransform(16), encoded, choices, normalization)
-    other = rendered(TrainTransform(16, **PLAIN), encoded, choices, normalization)
-    np.testing.assert_allclose(one, other, atol=1e-6)
+    (choices,) = drawn(TrainTransform(16), 1)
+    raw = rendered(TrainTransform(16), encoded, choices)
+    got = rendered(TrainTransform(16), encoded, choices, normalization)
+    expected = (raw.transpose(1, 2, 0) - normalization.mean) / normalization.std
+    np.testing.assert_allclose(got.transpose(1, 2, 0), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("transform", [TrainTransform(16, **PLAIN), TestTransform(16)])
@@ -145,8 +145,10 @@ def test_a_small_crop_of_a_large_jpeg_is_decoded_as_large_as_it_needs(monkeypatc
     """Then nothing is enlarged: the crop still has twice the size that is asked for."""
     decoded = []
     monkeypatch.setattr(
-        "gluon_ran.data.transforms.resized_crop",
-        lambda picture, box, size, mirrored: decoded.append(box) or np.zeros((*size, 3), np.uint8),
+        "gluon_ran.data.transforms.crop_to_width",
+        lambda picture, box, width, mirrored: (
+            decoded.append(box) or np.zeros((box[3] - box[1], width, 3), np.uint8)
+        ),
     )
     stream = io.BytesIO()
     smooth(1200, 1000).save(stream, "JPEG")

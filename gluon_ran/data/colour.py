@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gluon_ran.data.normalization import Normalization
+from gluon_ran.data.resize import resize_rows
 
 # Luma of ITU-R BT.601, as Pillow, OpenCV and MXNet weigh red, green and blue.
 _GREY = np.array([0.299, 0.587, 0.114])
@@ -18,8 +19,8 @@ _LIGHT = np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
 ) * [55.46, 4.794, 1.148]
 
-# Pixels that are worked on at a time. They and what becomes of them stay in a core's cache, and
-# OpenBLAS calls no other threads for a product of fewer than 2**18 multiplications, nine a pixel.
+# Pixels of a product, nine multiplications each: for more than 2**18 of these OpenBLAS calls other
+# threads, and the pictures have a thread each already.
 _PIXELS = 2**14
 
 _thread = threading.local()
@@ -71,36 +72,35 @@ def recolour(
     normalization: Normalization,
     out: np.ndarray,
 ) -> None:
-    """Changes the colours of a picture and normalises them.
+    """Brings a picture to a height, changes its colours and normalises them.
 
     Args:
-        pixels: uint8, (H, W, 3).
+        pixels: uint8, (N, W, 3).
         factors: of brightness, contrast and saturation, (3,).
         order: of these, see `jitter_map`.
         lighting: what is added to each colour behind them, (3,).
         normalization: with a mean a channel.
         out: float32, (3, H, W), contiguous, to write to.
     """
-    height, width, _ = pixels.shape
+    rows = _scratch(pixels.size).reshape(len(pixels), -1)
+    np.copyto(rows, pixels.reshape(rows.shape))
     # Whole numbers below 2**24, so exact however they are added.
-    columns = pixels.reshape(height, -1).sum(axis=0, dtype=np.float32).reshape(width, 3)
-    mean_grey = columns.sum(axis=0, dtype=np.float64) @ _GREY / (height * width)
+    columns = rows.sum(axis=0).reshape(-1, 3)
+    mean_grey = columns.sum(axis=0, dtype=np.float64) @ _GREY * 3 / pixels.size
     matrix, shift = jitter_map(factors, order, mean_grey)
     scale = normalization.scale
     matrix = (scale[:, None] * matrix).astype(np.float32)
     shift = scale * (shift + np.array(lighting)) + normalization.shift
     shift = shift.astype(np.float32)[:, None]
-    planes, colours, wide = out.reshape(3, -1), pixels.reshape(-1, 3), _scratch()
+    planes, colours = out.reshape(3, -1), resize_rows(rows, out.shape[1]).reshape(-1, 3)
     for start in range(0, len(colours), _PIXELS):
         part = planes[:, start : start + _PIXELS]
-        block = wide[: part.shape[1]]
-        np.copyto(block, colours[start : start + _PIXELS])
-        np.matmul(matrix, block.T, out=part)
+        np.matmul(matrix, colours[start : start + _PIXELS].T, out=part)
         part += shift
 
 
-def _scratch() -> np.ndarray:
-    """Float32 (_PIXELS, 3) that each thread has one of, since new memory costs time."""
-    if not hasattr(_thread, "colours"):
-        _thread.colours = np.empty((_PIXELS, 3), np.float32)
-    return _thread.colours
+def _scratch(size: int) -> np.ndarray:
+    """Float32 (size,) that each thread has one of, since new memory costs time."""
+    if len(getattr(_thread, "scratch", ())) < size:
+        _thread.scratch = np.empty(size, np.float32)
+    return _thread.scratch[:size]

@@ -207,10 +207,7 @@ def fit_picture(picture: Image.Image, size: tuple[int, int], fit: str) -> np.nda
 
 
 def resized_crop(
-    picture: Image.Image,
-    box: tuple[float, float, float, float],
-    size: tuple[int, int],
-    mirrored: bool = False,
+    picture: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int]
 ) -> np.ndarray:
     """Brings a part of an RGB picture to a size, bilinearly and averaging where it shrinks.
 
@@ -218,18 +215,36 @@ def resized_crop(
         picture: of any size.
         box: the part's left, top, right and bottom, in pixels and fractions of them.
         size: height and width, in pixels.
-        mirrored: whether left and right are exchanged.
 
     Returns:
         uint8, (*size, 3).
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     left, top, right, bottom = box
     if (bottom - top, right - left) == size and left == int(left) and top == int(top):
-        part = picture.crop((int(left), int(top), int(right), int(bottom)))
-    else:
-        part = picture.resize(size[::-1], Image.BILINEAR, box=box)
+        return np.asarray(picture.crop((int(left), int(top), int(right), int(bottom))))
+    return np.asarray(picture.resize(size[::-1], Image.BILINEAR, box=box))
+
+
+def crop_to_width(
+    picture: Image.Image, box: tuple[int, int, int, int], width: int, mirrored: bool
+) -> np.ndarray:
+    """Brings a part of an RGB picture to a width, as `resized_crop` does, and keeps its height.
+
+    Args:
+        picture: of any size.
+        box: the part's left, top, right and bottom, in pixels.
+        width: in pixels.
+        mirrored: whether left and right are exchanged.
+
+    Returns:
+        uint8, (bottom - top, width, 3).
+    """
+    from PIL import Image, ImageOps
+
+    part = picture.crop(box)
+    part = part.resize((width, part.height), Image.BILINEAR)
     return np.asarray(ImageOps.mirror(part) if mirrored else part)
 
 

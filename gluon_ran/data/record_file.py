@@ -10,6 +10,7 @@ import numpy as np
 
 from gluon_ran.data.dataset import DataError, check_labels
 from gluon_ran.data.folder import TEST_NAMES
+from gluon_ran.data.memory import Memory
 from gluon_ran.data.pictures import read_bytes
 from gluon_ran.data.records import read_index, read_record, split_record
 
@@ -27,6 +28,7 @@ class RecordFile:
     Attributes:
         path: the .rec file.
         class_names: what `find_class_names` finds, or None.
+        memory: of the batches that are made of the records, which one epoch leaves to the next.
 
     Raises:
         DataError: a file is missing or empty, or the .idx is damaged or belongs to another.
@@ -51,6 +53,7 @@ class RecordFile:
             )
         self._bounds = np.append(starts, end)
         self.class_names = find_class_names(self.path)
+        self.memory = Memory()
 
     def __len__(self) -> int:
         return len(self._bounds) - 1

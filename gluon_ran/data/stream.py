@@ -17,7 +17,6 @@ import numpy as np
 
 from gluon_ran.data.dataset import DataError
 from gluon_ran.data.loading import BROKEN
-from gluon_ran.data.memory import Memory
 from gluon_ran.data.normalization import Normalization
 from gluon_ran.data.parallel import cores, map_ahead
 from gluon_ran.data.pictures import check_choice
@@ -54,6 +53,7 @@ class RecordBatches:
     and colours of the N parts' batches `step` of size B, in the order of the parts.
 
     Memory does not grow with the pictures: it holds the batches being made and 16 bytes a record.
+    That of a batch is used again once nothing refers to its arrays or parts of them.
 
     Args:
         records: where the pictures come from.
@@ -108,7 +108,6 @@ class RecordBatches:
         self.seed, self.epoch = seed, epoch
         self.num_parts, self.part_index = num_parts, part_index
         self.threads, self.ahead = threads or cores(), ahead
-        self._memory = Memory()
         count = len(records)
         rng = np.random.default_rng((_ORDER, seed, epoch))
         self._order = rng.permutation(count) if shuffle else np.arange(count)
@@ -156,7 +155,7 @@ class RecordBatches:
         numbers, choices = numbers[share].tolist(), choices[share]
         count = len(numbers)
         batch = _Batch(
-            self._memory.array((count, 3, *self.transform.size)),
+            self.records.memory.array((count, 3, *self.transform.size)),
             np.empty(count, np.int32),
             np.ones(count, bool),
         )

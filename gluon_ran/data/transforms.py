@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 import numpy as np
 
 from gluon_ran.data.colour import lighting_shift, recolour
 from gluon_ran.data.dataset import DataError
 from gluon_ran.data.normalization import Normalization
-from gluon_ran.data.pictures import check_choice, checked_size, decode, resized_crop
-
-Box = Tuple[float, float, float, float]
+from gluon_ran.data.pictures import (
+    check_choice,
+    checked_size,
+    crop_to_width,
+    decode,
+    resized_crop,
+)
 
 _TRIES = 10
 # A picture may be decoded to twice what it is resized to, so that resizing still averages.
@@ -46,7 +50,8 @@ class TrainTransform:
 
     The crop is that of Szegedy et al., "Going Deeper with Convolutions", 2014; lighting that of
     Krizhevsky, Sutskever and Hinton, 2012. Brightness, contrast and saturation come in random
-    order; what they bring beyond black and white is kept.
+    order; what they bring beyond black and white is kept. Resizing is bilinear and averages where
+    it shrinks.
 
     Attributes:
         size: height and width to give, in pixels, or one side of a square.
@@ -127,13 +132,10 @@ class TrainTransform:
 
         picture = decode(encoded, where, at_least=least_side)
         box = self.box(picture.size, choices)
-        pixels = resized_crop(picture, box, self.size, choices.mirrored)
-        if self.brightness or self.contrast or self.saturation or self.lighting:
-            recolour(pixels, *choices[3:], normalization, out)
-        else:
-            normalization(pixels[None], out[None])
+        pixels = crop_to_width(picture, box, self.size[1], choices.mirrored)
+        recolour(pixels, *choices[3:], normalization, out)
 
-    def box(self, size: tuple[int, int], choices: Choices) -> Box:
+    def box(self, size: tuple[int, int], choices: Choices) -> tuple[int, int, int, int]:
         """Left, top, right and bottom of the crop in a picture of `size`, width and height.
 
         It is the first of the ten tried that fits in, or else the largest in the middle whose
@@ -201,7 +203,7 @@ class TestTransform:
         pixels = resized_crop(picture, self.box(picture.size), self.size)
         normalization(pixels[None], out[None])
 
-    def box(self, size: tuple[int, int]) -> Box:
+    def box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """Left, top, right and bottom, in a picture of `size`, of what is kept of it.
 
         Resized it is to the bit what the resized picture has in its middle.
