@@ -197,7 +197,7 @@ def _batches(
     def epoch(number: int) -> Iterator[mx.nd.NDArray]:
         settings = {"epoch": number, "shuffle": True, "augmentation": augmentation}
         for images, _ in Batches(dataset, batch_size, _CIFAR, **settings):
-            yield mx.nd.array(images)
+            yield mx.nd.from_numpy(images)
 
     what = f"gluon_ran.data.Batches in one thread, an epoch of {len(dataset)} pictures"
     return Contender(f"gluon_ran: {name}", what, measured(epoch))
@@ -211,7 +211,7 @@ def _stream(
             records, batch_size, transform, _IMAGENET, epoch=number, shuffle=True
         )
         for images, _ in batches:
-            yield mx.nd.array(images)
+            yield mx.nd.from_numpy(images)
 
     what = f"gluon_ran.data.RecordBatches with {transform}, {cores()} threads"
     return Contender("gluon_ran", what, measured(epoch))

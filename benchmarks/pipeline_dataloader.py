@@ -25,10 +25,13 @@ def import_gluoncv() -> Any:
     """Imports GluonCV as it needs it: with NumPy's old names, without PyTorch."""
     for name in ("bool", "float", "int"):
         vars(np).setdefault(name, getattr(builtins, name))
-    sys.modules["torch"] = None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        import gluoncv
+    sys.modules["torch"] = None  # it refuses PyTorch 2; SciPy would ask the None for its classes
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import gluoncv
+    finally:
+        del sys.modules["torch"]
     return gluoncv
 
 

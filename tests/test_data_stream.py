@@ -4,10 +4,12 @@ import logging
 import threading
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from pictures import picture
+import small
+from pictures import fill, picture
 from record_files import encode, some, write
 
 from gluon_ran.data import (
@@ -17,7 +19,9 @@ from gluon_ran.data import (
     RecordFile,
     TestTransform,
     TrainTransform,
+    pack_folder,
 )
+from gluon_ran.training import fit
 
 COUNT = 53
 NORMALIZATION = Normalization([120.0, 110.0, 100.0], [60.0, 55.0, 50.0])
@@ -238,3 +242,20 @@ def test_a_mean_picture_is_refused(records):
     normalization = Normalization(np.zeros((12, 12, 3)), np.ones(3))
     with pytest.raises(DataError, match="mean a channel"):
         RecordBatches(records, 8, TrainTransform(12), normalization)
+
+
+def test_a_network_trains_on_streams(tmp_path):
+    """From folders to a network that begins to tell three colours from each other."""
+    fill(tmp_path / "pictures", {"blue": 12, "green": 12, "red": 12})
+    pack_folder(tmp_path / "pictures", tmp_path / "own.rec")
+    records = RecordFile(tmp_path / "own.rec")
+    transform = TrainTransform(16, brightness=0.1, contrast=0.1, saturation=0.1)
+    history = fit(
+        small.net(),
+        replace(small.RECIPE, epochs=2),
+        lambda epoch: batches(records, 9, transform, epoch=epoch, drop_last=True),
+        batches(records, 10, TestTransform(16), shuffle=False),
+        classes=len(records.class_names),
+    )
+    assert history.epochs[-1].train_top1 > 0.7
+    assert history.epochs[-1].val_top1 > 0.5
