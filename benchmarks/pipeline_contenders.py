@@ -23,8 +23,8 @@ from gluon_ran.data import (
     Normalization,
     RecordBatches,
     RecordFile,
-    TestTransform,
     TrainTransform,
+    ValidationTransform,
 )
 from gluon_ran.data.parallel import cores
 
@@ -184,7 +184,7 @@ def imagenet_training(records: RecordFile, batch_size: int, size: int) -> list[C
 
 def imagenet_validation(records: RecordFile, batch_size: int, size: int) -> list[Contender]:
     """The middle of the resized picture: MXNet's iterator and ours."""
-    transform = TestTransform(size)
+    transform = ValidationTransform(size)
     settings = {"resize": transform.shorter_side}
     return _record_iters(records, batch_size, size, settings) + [
         _stream(records, batch_size, transform)
@@ -204,7 +204,7 @@ def _batches(
 
 
 def _stream(
-    records: RecordFile, batch_size: int, transform: TrainTransform | TestTransform
+    records: RecordFile, batch_size: int, transform: TrainTransform | ValidationTransform
 ) -> Contender:
     def epoch(number: int) -> Iterator[mx.nd.NDArray]:
         batches = RecordBatches(

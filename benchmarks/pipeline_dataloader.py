@@ -25,13 +25,15 @@ def import_gluoncv() -> Any:
     """Imports GluonCV as it needs it: with NumPy's old names, without PyTorch."""
     for name in ("bool", "float", "int"):
         vars(np).setdefault(name, getattr(builtins, name))
-    sys.modules["torch"] = None  # it refuses PyTorch 2; SciPy would ask the None for its classes
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import mxnet  # noqa: F401  (its SciPy must not meet the missing PyTorch)
+
+        sys.modules["torch"] = None
+        try:
             import gluoncv
-    finally:
-        del sys.modules["torch"]
+        finally:
+            del sys.modules["torch"]
     return gluoncv
 
 

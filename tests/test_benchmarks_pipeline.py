@@ -84,13 +84,13 @@ def test_peers_do_the_same_as_ours(modules, tmp_path):
     """Validation, which leaves nothing to chance: the same pictures out of MXNet's iterator."""
     import numpy as np
 
-    from gluon_ran.data import RecordBatches, RecordFile, TestTransform
+    from gluon_ran.data import RecordBatches, RecordFile, ValidationTransform
 
     _, contenders = modules
     low = np.random.default_rng(0).integers(0, 256, (3, 3, 3), dtype=np.uint8)
     smooth = Image.fromarray(low).resize((60, 48), Image.BICUBIC)
     rec = write(tmp_path / "one.rec", [(0, encode(smooth, "PNG"))])
-    transform = TestTransform(32, 36)
+    transform = ValidationTransform(32, 36)
     for settings in ({}, {"ctx": "cpu"}):
         epoch = contenders._record_iter(
             rec, 1, 32, contenders._IMAGENET, resize=transform.shorter_side, **settings

@@ -17,8 +17,8 @@ from gluon_ran.data import (
     Normalization,
     RecordBatches,
     RecordFile,
-    TestTransform,
     TrainTransform,
+    ValidationTransform,
     pack_folder,
 )
 from gluon_ran.training import fit
@@ -69,7 +69,7 @@ def test_order_is_the_files_unless_shuffled(records):
 
 
 def test_pictures_are_what_the_transform_makes_of_their_record(records):
-    transform = TestTransform(9, 10)
+    transform = ValidationTransform(9, 10)
     for images, numbers in batches(records, transform=transform):
         for image, number in zip(images, numbers.tolist()):
             expected = np.empty_like(image)
@@ -254,7 +254,7 @@ def test_a_network_trains_on_streams(tmp_path):
         small.net(),
         replace(small.RECIPE, epochs=2),
         lambda epoch: batches(records, 9, transform, epoch=epoch, drop_last=True),
-        batches(records, 10, TestTransform(16), shuffle=False),
+        batches(records, 10, ValidationTransform(16), shuffle=False),
         classes=len(records.class_names),
     )
     assert history.epochs[-1].train_top1 > 0.7

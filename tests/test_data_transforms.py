@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from record_files import encode
 
-from gluon_ran.data import DataError, Normalization, TestTransform, TrainTransform
+from gluon_ran.data import DataError, Normalization, TrainTransform, ValidationTransform
 
 IDENTITY = Normalization([0, 0, 0], [1, 1, 1])
 PLAIN = {"brightness": 0, "contrast": 0, "saturation": 0, "lighting": 0}
@@ -32,7 +32,7 @@ def drawn(transform, count, seed=0):
 @pytest.mark.parametrize("size", [(50, 40), (40, 50), (33, 90), (64, 64)])
 @pytest.mark.parametrize(("crop", "shorter_side"), [(24, None), (32, 40), ((17, 30), 33), (40, 40)])
 def test_the_middle_is_that_of_the_resized_picture(size, crop, shorter_side):
-    transform = TestTransform(crop, shorter_side)
+    transform = ValidationTransform(crop, shorter_side)
     short, (height, width) = transform.shorter_side, transform.size
     resized_size = [side * short // min(size) for side in size]
     resized = smooth(*size).resize(resized_size, Image.BILINEAR)
@@ -43,14 +43,14 @@ def test_the_middle_is_that_of_the_resized_picture(size, crop, shorter_side):
 
 
 def test_a_picture_of_the_right_size_is_only_cut():
-    transform = TestTransform(21, shorter_side=40)
+    transform = ValidationTransform(21, shorter_side=40)
     got = rendered(transform, encode(smooth(), "PNG"), None)
     assert np.array_equal(got.transpose(1, 2, 0), np.asarray(smooth())[9:30, 14:35])
 
 
 def test_the_usual_shorter_sides():
-    assert [TestTransform(size).shorter_side for size in (224, 320)] == [256, 366]
-    assert TrainTransform().size == TestTransform().size == (224, 224)
+    assert [ValidationTransform(size).shorter_side for size in (224, 320)] == [256, 366]
+    assert TrainTransform().size == ValidationTransform().size == (224, 224)
 
 
 def test_crops_lie_within_and_have_the_area_and_shape_asked_for():
@@ -129,7 +129,7 @@ def test_colours_are_normalised():
     np.testing.assert_allclose(got.transpose(1, 2, 0), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("transform", [TrainTransform(16, **PLAIN), TestTransform(16)])
+@pytest.mark.parametrize("transform", [TrainTransform(16, **PLAIN), ValidationTransform(16)])
 def test_large_jpegs_are_decoded_small_with_nearly_the_same_result(transform, monkeypatch):
     stream = io.BytesIO()
     smooth(1200, 1000).save(stream, "JPEG", quality=95)
@@ -179,6 +179,6 @@ def test_settings_without_meaning_are_errors(settings, message):
 
 def test_a_test_crop_must_fit_into_the_shorter_side():
     with pytest.raises(DataError, match="shorter side of 200 pixels has no crop of 224x224"):
-        TestTransform(224, 200)
+        ValidationTransform(224, 200)
     with pytest.raises(DataError, match="size"):
-        TestTransform(0)
+        ValidationTransform(0)

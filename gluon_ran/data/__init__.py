@@ -19,7 +19,7 @@ from gluon_ran.data.record_pairs import load_record_pair
 from gluon_ran.data.records import load_records
 from gluon_ran.data.resize import shrink
 from gluon_ran.data.stream import RecordBatches
-from gluon_ran.data.transforms import TestTransform, TrainTransform
+from gluon_ran.data.transforms import TrainTransform, ValidationTransform
 
 __all__ = [
     "DATASETS",
@@ -33,7 +33,7 @@ __all__ = [
     "RecordBatches",
     "RecordFile",
     "SPLITS",
-    "TestTransform",
+    "ValidationTransform",
     "TrainTransform",
     "augment",
     "class_counts",

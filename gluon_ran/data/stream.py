@@ -21,7 +21,7 @@ from gluon_ran.data.normalization import Normalization
 from gluon_ran.data.parallel import cores, map_ahead
 from gluon_ran.data.pictures import check_choice
 from gluon_ran.data.record_file import RecordFile
-from gluon_ran.data.transforms import TestTransform, TrainTransform
+from gluon_ran.data.transforms import TrainTransform, ValidationTransform
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class RecordBatches:
         self,
         records: RecordFile,
         batch_size: int,
-        transform: TrainTransform | TestTransform,
+        transform: TrainTransform | ValidationTransform,
         normalization: Normalization,
         *,
         seed: int = 0,

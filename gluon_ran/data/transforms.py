@@ -1,4 +1,4 @@
-"""How encoded pictures of any size become a network's input, in training and in the test."""
+"""How encoded pictures of any size become a network's input, in training and in validation."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class TrainTransform:
 
 
 @dataclass(frozen=True)
-class TestTransform:
+class ValidationTransform:
     """The middle of a picture whose shorter side is first brought to a length.
 
     Attributes:
@@ -169,8 +169,6 @@ class TestTransform:
     Raises:
         DataError: a setting has no meaning.
     """
-
-    __test__ = False  # pytest takes the name for tests
 
     size: int | tuple[int, int] = 224
     shorter_side: int | None = None
@@ -204,10 +202,7 @@ class TestTransform:
         normalization(pixels[None], out[None])
 
     def box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom, in a picture of `size`, of what is kept of it.
-
-        Resized it is to the bit what the resized picture has in its middle.
-        """
+        """Left, top, right and bottom, in a picture of `size`, of what its middle will be."""
         short = min(size)
         resized = [side * self.shorter_side // short for side in size]
         across, down = size[0] / resized[0], size[1] / resized[1]
