@@ -9,8 +9,6 @@ epoch each; two never run at once. A batch counts once it is an MXNet array.
 from __future__ import annotations
 
 import argparse
-import platform
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -21,31 +19,26 @@ from typing import Any
 import pipeline_contenders as contenders
 from pipeline_contenders import Contender, DataLoader
 from provenance import RESULTS, provenance, spread, write_json
+from turns import positive, say, take_turns
 
 from gluon_ran.data import RecordFile, pack_folder
 
+import mxnet as mx
+
 
 def measure(taking_part: Sequence[Contender], rounds: int) -> list[dict[str, Any]]:
-    """Lets the contenders take turns, behind one turn each that does not count.
+    """Lets the contenders take turns, and does not count the first, which warms up.
 
     Returns:
         An entry a contender: name, what it is, whether it is a peer, and its pictures a second.
     """
-    rates: list[list[float]] = [[] for _ in taking_part]
-    for epoch in range(rounds + 1):
-        _say(f"round {epoch} of {rounds}" if epoch else "warming up")
-        # Each round starts with another one, so that none always follows the same.
-        for offset in range(len(taking_part)):
-            index = (epoch + offset) % len(taking_part)
-            rate = taking_part[index].rate(epoch)
-            if epoch:
-                rates[index].append(rate)
+    rates = take_turns([contender.rate for contender in taking_part], rounds + 1)
     return [
         {
             "name": contender.name,
             "what": contender.what,
             "peer": contender.peer,
-            "images_per_second": spread(rate),
+            "images_per_second": spread(rate[1:]),
         }
         for contender, rate in zip(taking_part, rates)
     ]
@@ -91,14 +84,14 @@ def versions() -> dict[str, str]:
     """Of what decodes and computes here."""
     from PIL import features
 
-    packages = {name: version(name) for name in ("mxnet", "gluoncv", "numpy", "Pillow")}
+    packages = {name: version(name) for name in ("gluoncv", "numpy", "scipy", "Pillow")}
     turbo = features.version("libjpeg_turbo") or "none"
-    return {**packages, "libjpeg-turbo of Pillow": turbo, "python": platform.python_version()}
+    return {"mxnet": mx.__version__, **packages, "libjpeg-turbo of Pillow": turbo}
 
 
 def _cifar(args: argparse.Namespace, stack: ExitStack) -> dict[str, list[Contender]]:
     if args.records is None:
-        _say("without --records, ImageRecordIter takes no part")
+        say("without --records, ImageRecordIter takes no part")
     taking_part = contenders.cifar(args.pictures, args.records, args.batch_size)
     for workers in (0, 2):
         loader = DataLoader(args.dataloader_pictures, args.batch_size, workers)
@@ -108,7 +101,7 @@ def _cifar(args: argparse.Namespace, stack: ExitStack) -> dict[str, list[Contend
 
 def _imagenet(args: argparse.Namespace, stack: ExitStack) -> dict[str, list[Contender]]:
     rec = Path(stack.enter_context(tempfile.TemporaryDirectory()), "pictures.rec")
-    _say(f"packed {pack_folder(args.pictures_dir, rec)} pictures")
+    say(f"packed {pack_folder(args.pictures_dir, rec)} pictures")
     records = RecordFile(rec)
     return {
         f"{task}, {args.size}x{args.size}": make(records, args.batch_size, args.size)
@@ -119,33 +112,22 @@ def _imagenet(args: argparse.Namespace, stack: ExitStack) -> dict[str, list[Cont
     }
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parts = parser.add_subparsers(dest="part", required=True)
     cifar = parts.add_parser("cifar", help="32x32 pictures from memory")
     add = cifar.add_argument
     add("--records", type=Path, help="a .rec file of 32x32 JPEGs, for ImageRecordIter")
-    add("--pictures", type=_positive, default=50_000, help="pictures of an epoch")
-    add("--dataloader-pictures", type=_positive, default=5_000, help="of an epoch of DataLoader")
-    add("--batch-size", type=_positive, default=128)
+    add("--pictures", type=positive, default=50_000, help="pictures of an epoch")
+    add("--dataloader-pictures", type=positive, default=5_000, help="of an epoch of DataLoader")
+    add("--batch-size", type=positive, default=128)
     imagenet = parts.add_parser("imagenet", help="JPEG pictures from RecordIO")
     add = imagenet.add_argument
     add("--pictures-dir", type=Path, required=True, help="a folder of pictures, one a class in it")
-    add("--size", type=_positive, default=224, help="side of what the network sees, in pixels")
-    add("--batch-size", type=_positive, default=64)
+    add("--size", type=positive, default=224, help="side of what the network sees, in pixels")
+    add("--batch-size", type=positive, default=64)
     for part in (cifar, imagenet):
-        part.add_argument("--rounds", type=_positive, default=5, help="turns of each")
+        part.add_argument("--rounds", type=positive, default=5, help="turns of each")
         part.add_argument("--out", type=Path, help="the JSON to write")
     return parser
 
@@ -158,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with ExitStack() as stack:
         made = (_cifar if args.part == "cifar" else _imagenet)(args, stack)
         for task, taking_part in made.items():
-            _say(task)
+            say(task)
             results = measure(taking_part, args.rounds)
             best = add_ratios(results)
             print(table(task, best, results), flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -54,13 +55,13 @@ class Contender:
     Attributes:
         name: for the table.
         what: more of it, for the JSON.
-        rate: measures an epoch by its number: pictures a second.
+        rate: measures the next epoch: pictures a second.
         peer: whether ratios may be to it.
     """
 
     name: str
     what: str
-    rate: Callable[[int], float]
+    rate: Callable[[], float]
     peer: bool = False
 
 
@@ -71,12 +72,13 @@ def random_dataset(count: int) -> Dataset:
     return Dataset(images, (np.arange(count) % 10).astype(np.int32), tuple("0123456789"))
 
 
-def measured(epoch: Callable[[int], Iterable[mx.nd.NDArray]]) -> Callable[[int], float]:
-    """Pictures a second of an epoch, by its number, from what gives its batches."""
+def measured(epoch: Callable[[int], Iterable[mx.nd.NDArray]]) -> Callable[[], float]:
+    """Pictures a second of the next epoch, from what gives an epoch's batches by its number."""
+    numbers = itertools.count()
 
-    def rate(number: int) -> float:
+    def rate() -> float:
         start, count = time.perf_counter(), 0
-        for images in epoch(number):
+        for images in epoch(next(numbers)):
             images.wait_to_read()
             count += len(images)
         return count / (time.perf_counter() - start)
@@ -123,7 +125,7 @@ class DataLoader:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _rate(self, _: int) -> float:
+    def _rate(self) -> float:
         with suppress(BrokenPipeError):  # then there is no answer either
             print("go", file=self._process.stdin, flush=True)
         answer = self._answer()
