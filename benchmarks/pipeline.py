@@ -1,75 +1,154 @@
-"""Measures the CIFAR data path on one core: crop, flip, normalise, batches of 128.
+"""Measures what brings pictures to a network, against what MXNet and GluonCV have for it.
 
-The pictures are random, since the work does not depend on what they show.
+`cifar` measures batches of 32x32 pictures from memory: crop, flip, normalise. The pictures are
+random, since the work does not depend on what they show. `imagenet` measures JPEG pictures out of
+a RecordIO file: decode, crop, resize, change colours, normalise. The contenders take turns, an
+epoch each; two never run at once. A batch counts once it is an MXNet array.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import time
+import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import pipeline_contenders as contenders
+from pipeline_contenders import Contender, DataLoader
 from provenance import RESULTS, provenance, spread, write_json
+from turns import positive, say, take_turns
 
-from gluon_ran.data import Augmentation, Batches, Dataset, Normalization
+from gluon_ran.data import RecordFile, pack_folder
 
-PICTURES = 50_000
-SETTINGS = {
-    "reflect crop, random flip": Augmentation(4, "reflect", "random"),
-    "zero crop, alternating flip": Augmentation(4, "zero", "alternating"),
-    "reflect crop, random flip, cutout 16": Augmentation(4, "reflect", "random", cutout=16),
-    "normalisation alone": None,
-}
+import mxnet as mx
 
 
-def random_dataset(count: int) -> Dataset:
-    """As many random 32x32 pictures of 10 classes."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    return Dataset(images, (np.arange(count) % 10).astype(np.int32), tuple("0123456789"))
+def measure(taking_part: Sequence[Contender], rounds: int) -> list[dict[str, Any]]:
+    """Lets the contenders take turns, and does not count the first, which warms up.
+
+    Returns:
+        An entry a contender: name, what it is, whether it is a peer, and its pictures a second.
+    """
+    rates = take_turns([contender.rate for contender in taking_part], rounds + 1)
+    return [
+        {
+            "name": contender.name,
+            "what": contender.what,
+            "peer": contender.peer,
+            "images_per_second": spread(rate[1:]),
+        }
+        for contender, rate in zip(taking_part, rates)
+    ]
 
 
-def images_per_second(
-    dataset: Dataset, augmentation: Augmentation | None, batch_size: int, epoch: int
-) -> float:
-    """Pictures a second of one epoch, made in this thread."""
-    normalization = Normalization(np.full(3, 120.0), np.full(3, 60.0))
-    start = time.perf_counter()
-    batches = Batches(
-        dataset, batch_size, normalization, epoch=epoch, shuffle=True, augmentation=augmentation
-    )
-    count = sum(len(labels) for _, labels in batches)
-    return count / (time.perf_counter() - start)
+def add_ratios(results: list[dict[str, Any]]) -> str:
+    """Adds to each entry the spread of its ratios, round by round, to the fastest peer.
+
+    Returns:
+        That peer's name: of those with the best median.
+    """
+    peers = [result for result in results if result["peer"]]
+    best = max(peers, key=lambda result: result["images_per_second"]["median"])
+    others = best["images_per_second"]["values"]
+    for result in results:
+        pairs = zip(result["images_per_second"]["values"], others)
+        result["ratio"] = spread([ours / theirs for ours, theirs in pairs])
+    return best["name"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=PICTURES)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=RESULTS / "cifar_pipeline.json")
-    args = parser.parse_args(argv)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    dataset = random_dataset(args.pictures)
-    speeds: dict[str, list[float]] = {name: [] for name in SETTINGS}
-    for epoch in range(args.rounds):
-        for name, augmentation in SETTINGS.items():
-            speed = images_per_second(dataset, augmentation, args.batch_size, epoch)
-            speeds[name].append(speed)
-    result = {name: spread(values) for name, values in speeds.items()}
-    for name, values in result.items():
-        print(f"{name:<40} {values['median']:>10,.0f} img/s")
-    settings = {"pictures": args.pictures, "batch_size": args.batch_size, "cores": 1}
-    write_json(args.out, {**settings, "images_per_second": result, **provenance(argv)})
-    print(f"written: {args.out}")
-    return 0
+def table(task: str, best: str, results: Sequence[dict[str, Any]]) -> str:
+    """The results of one task as lines of text."""
+    row = "{:<44} {:>9} {:>17} {:>7} {:>15}"
+    lines = [
+        f"{task}; ratios to {best}",
+        row.format("", "images/s", "quartiles", "ratio", "quartiles"),
+    ]
+    for result in results:
+        rate, ratio = result["images_per_second"], result["ratio"]
+        lines.append(
+            row.format(
+                result["name"],
+                f"{rate['median']:.0f}",
+                f"{rate['q1']:.0f} to {rate['q3']:.0f}",
+                f"{ratio['median']:.2f}",
+                f"{ratio['q1']:.2f} to {ratio['q3']:.2f}",
+            )
+        )
+    return "\n".join(lines)
+
+
+def versions() -> dict[str, str]:
+    """Of what decodes and computes here."""
+    from PIL import features
+
+    packages = {name: version(name) for name in ("gluoncv", "numpy", "scipy", "Pillow")}
+    turbo = features.version("libjpeg_turbo") or "none"
+    return {"mxnet": mx.__version__, **packages, "libjpeg-turbo of Pillow": turbo}
+
+
+def _cifar(args: argparse.Namespace, stack: ExitStack) -> dict[str, list[Contender]]:
+    if args.records is None:
+        say("without --records, ImageRecordIter takes no part")
+    taking_part = contenders.cifar(args.pictures, args.records, args.batch_size)
+    for workers in (0, 2):
+        loader = DataLoader(args.dataloader_pictures, args.batch_size, workers)
+        taking_part.append(stack.enter_context(loader).contender)
+    return {"CIFAR, training": taking_part}
+
+
+def _imagenet(args: argparse.Namespace, stack: ExitStack) -> dict[str, list[Contender]]:
+    rec = Path(stack.enter_context(tempfile.TemporaryDirectory()), "pictures.rec")
+    say(f"packed {pack_folder(args.pictures_dir, rec)} pictures")
+    records = RecordFile(rec)
+    return {
+        f"{task}, {args.size}x{args.size}": make(records, args.batch_size, args.size)
+        for task, make in (
+            ("ImageNet, training", contenders.imagenet_training),
+            ("ImageNet, validation", contenders.imagenet_validation),
+        )
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = parser.add_subparsers(dest="part", required=True)
+    cifar = parts.add_parser("cifar", help="32x32 pictures from memory")
+    add = cifar.add_argument
+    add("--records", type=Path, help="a .rec file of 32x32 JPEGs, for ImageRecordIter")
+    add("--pictures", type=positive, default=50_000, help="pictures of an epoch")
+    add("--dataloader-pictures", type=positive, default=5_000, help="of an epoch of DataLoader")
+    add("--batch-size", type=positive, default=128)
+    imagenet = parts.add_parser("imagenet", help="JPEG pictures from RecordIO")
+    add = imagenet.add_argument
+    add("--pictures-dir", type=Path, required=True, help="a folder of pictures, one a class in it")
+    add("--size", type=positive, default=224, help="side of what the network sees, in pixels")
+    add("--batch-size", type=positive, default=64)
+    for part in (cifar, imagenet):
+        part.add_argument("--rounds", type=positive, default=5, help="turns of each")
+        part.add_argument("--out", type=Path, help="the JSON to write")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures, prints the tables and writes the JSON."""
+    args = _parser().parse_args(argv)
+    settings = {"part": args.part, "rounds": args.rounds, "batch_size": args.batch_size}
+    tasks = []
+    with ExitStack() as stack:
+        made = (_cifar if args.part == "cifar" else _imagenet)(args, stack)
+        for task, taking_part in made.items():
+            say(task)
+            results = measure(taking_part, args.rounds)
+            best = add_ratios(results)
+            print(table(task, best, results), flush=True)
+            tasks.append({"task": task, "ratios_to": best, "results": results})
+    out = args.out or RESULTS / f"{args.part}_pipeline.json"
+    write_json(out, {**settings, "tasks": tasks, "versions": versions(), **provenance(argv)})
+    print(f"written: {out}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -16,7 +16,8 @@ from provenance import RESULTS, provenance, spread, write_json
 from scaling_figure import draw
 from scaling_lines import lines, table
 from throughput_contenders import JOBS, Contender
-from throughput_process import Timings, Turns, interleave, say
+from throughput_process import Timings, Turns, interleave
+from turns import positive, say
 
 import gluon_ran  # noqa: F401  (sets the number of threads, which all processes inherit)
 
@@ -92,27 +93,20 @@ def point_of(timings: Timings) -> dict[str, Any]:
     }
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--sweeps", nargs="+", default=list(SWEEPS), choices=SWEEPS, help="what to change")
     add("--jobs", nargs="+", default=list(JOBS), choices=JOBS, help="what to measure")
     add("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
-    add("--rounds", type=_positive, default=3, help="turns of each network")
+    add("--rounds", type=positive, default=3, help="turns of each network")
     add(
         "--steps",
-        type=_positive,
+        type=positive,
         default=1,
         help="batches of a turn; of cheap ones up to ten times",
     )
-    add("--warmup", type=_positive, default=1, help="batches of each ahead of its first turn")
+    add("--warmup", type=positive, default=1, help="batches of each ahead of its first turn")
     add("--out", type=Path, default=RESULTS / "scaling.json", help="the JSON; the PNG goes beside")
     return parser
 

@@ -19,9 +19,10 @@ from typing import Any
 
 from provenance import RESULTS, provenance, write_json
 from throughput_contenders import FORMS, JOBS, Contender, Product
-from throughput_process import Turns, interleave, make_reference, say
+from throughput_process import Turns, interleave, make_reference
 from throughput_report import table
 from throughput_results import ceiling_of, complete, result_of, skipped_entry
+from turns import positive, say
 
 import gluon_ran  # noqa: F401  (sets the number of threads, which all processes inherit)
 from gluon_ran.models import SPECS
@@ -81,37 +82,30 @@ def measure(
     return results, ceilings, [skipped_entry(c, reasons[c]) for c in group if reasons[c]]
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--models", nargs="+", default=["cifar_attention56"], help="networks of gluon_ran's zoo")
     add("--jobs", nargs="+", default=list(JOBS), choices=JOBS, help="what to measure")
     add("--forms", nargs="+", default=list(FORMS), choices=FORMS, help="who takes part")
-    add("--batch-size", type=_positive, default=64, help="pictures a training step")
+    add("--batch-size", type=positive, default=64, help="pictures a training step")
     add(
-        "--batch-sizes", type=_positive, nargs="+", default=[64, 1], metavar="N",
+        "--batch-sizes", type=positive, nargs="+", default=[64, 1], metavar="N",
         help="pictures a batch in inference",
     )  # fmt: skip
     add(
-        "--imagenet-batch-size", type=_positive, default=8, metavar="N",
+        "--imagenet-batch-size", type=positive, default=8, metavar="N",
         help="the most pictures a batch of networks with ImageNet's stem, in either job; all "
         "contenders for one are in memory together",
     )  # fmt: skip
-    add("--rounds", type=_positive, default=10, help="turns of each contender")
+    add("--rounds", type=positive, default=10, help="turns of each contender")
     add(
         "--steps",
-        type=_positive,
+        type=positive,
         default=3,
         help="batches of a turn; of cheap ones up to ten times",
     )
-    add("--warmup", type=_positive, default=4, help="batches of each ahead of its first turn")
+    add("--warmup", type=positive, default=4, help="batches of each ahead of its first turn")
     add("--torch-python", type=Path, help="a Python that has PyTorch and NumPy")
     add("--out", type=Path, default=RESULTS / "throughput.json", help="the JSON to write")
     return parser

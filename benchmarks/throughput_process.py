@@ -6,13 +6,14 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from throughput_contenders import Entrant
+from turns import say, take_turns
 
 
 class Obstacle(RuntimeError):
@@ -169,22 +170,11 @@ def interleave(
             else:
                 present.append((entrant, stack.enter_context(worker)))
         runs = [partial(worker.run, turns.batches_of(entrant)) for entrant, worker in present]
-        seconds = _take_turns(runs, turns.rounds)
+        seconds = take_turns(runs, turns.rounds)
         return [
             Timings(entrant, worker.description, turns.batches_of(entrant), mine)
             for (entrant, worker), mine in zip(present, seconds)
         ], absent
-
-
-def _take_turns(runs: Sequence[Callable[[], list[float]]], rounds: int) -> list[list[list[float]]]:
-    seconds: list[list[list[float]]] = [[] for _ in runs]
-    for turn in range(rounds):
-        say(f"round {turn + 1} of {rounds}")
-        # Each round starts with another one, so that none always follows the same.
-        for offset in range(len(runs)):
-            index = (turn + offset) % len(runs)
-            seconds[index].append(runs[index]())
-    return seconds
 
 
 def make_reference(model: str, folder: Path, onnx: bool) -> Path:
@@ -207,8 +197,3 @@ def make_reference(model: str, folder: Path, onnx: bool) -> Path:
         if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
             raise RuntimeError(f"no reference of {model} could be written: see the message above")
     return reference
-
-
-def say(text: str) -> None:
-    """Tells on standard error how far it is."""
-    print(text, file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from gluon_ran.data import DataError, shrink
+from gluon_ran.data.resize import resize_rows
 
 
 def pictures(edge, count=3):
@@ -36,3 +37,11 @@ def test_the_own_size_is_left_as_it_is():
 def test_what_cannot_shrink_is_refused(shape, edge):
     with pytest.raises(DataError, match=f"{shape[2]}x{shape[3]} can't shrink to {edge}x{edge}"):
         shrink(np.zeros(shape, np.float32), edge)
+
+
+@pytest.mark.parametrize("source, target", [(32, 16), (20, 33), (7, 1), (1, 9), (40, 39), (3, 200)])
+def test_rows_are_resized_as_pillow_resizes_them(source, target):
+    rows = np.random.default_rng(source).normal(size=(source, 6)).astype(np.float32)
+    expected = Image.fromarray(rows).resize((6, target), Image.BILINEAR)
+    np.testing.assert_allclose(resize_rows(rows, target), np.asarray(expected), atol=2e-6)
+    assert resize_rows(rows, source) is rows

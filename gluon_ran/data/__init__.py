@@ -1,4 +1,4 @@
-"""Data sets in memory, whole-batch augmentation, and batches that (seed, epoch, step) settle."""
+"""Data sets in memory or streamed, augmentation, and batches that (seed, epoch, step) settle."""
 
 from gluon_ran.data.augment import Augmentation, augment
 from gluon_ran.data.batches import Batches, Prefetcher, prefetch
@@ -13,9 +13,13 @@ from gluon_ran.data.dataset import (
 from gluon_ran.data.folder import load_folder
 from gluon_ran.data.loading import SPLITS
 from gluon_ran.data.normalization import Normalization
+from gluon_ran.data.pack import pack_folder
+from gluon_ran.data.record_file import RecordFile
 from gluon_ran.data.record_pairs import load_record_pair
 from gluon_ran.data.records import load_records
 from gluon_ran.data.resize import shrink
+from gluon_ran.data.stream import RecordBatches
+from gluon_ran.data.transforms import TrainTransform, ValidationTransform
 
 __all__ = [
     "DATASETS",
@@ -26,7 +30,11 @@ __all__ = [
     "Normalization",
     "OWN",
     "Prefetcher",
+    "RecordBatches",
+    "RecordFile",
     "SPLITS",
+    "ValidationTransform",
+    "TrainTransform",
     "augment",
     "class_counts",
     "describe_classes",
@@ -37,6 +45,7 @@ __all__ = [
     "load_folder",
     "load_record_pair",
     "load_records",
+    "pack_folder",
     "prefetch",
     "shrink",
 ]

@@ -82,10 +82,15 @@ def _count(files: dict[str, list[Path]]) -> int:
 
 
 def _source(file: Path, label: int) -> Source:
-    return Source(str(file), label, partial(_read_file, file))
+    return Source(str(file), label, partial(read_file, file))
 
 
-def _read_file(file: Path) -> bytes:
+def read_file(file: Path) -> bytes:
+    """The contents of a plain file.
+
+    Raises:
+        DataError: it is none, or can't be read.
+    """
     if not file.is_file():  # opening a pipe would wait for ever
         raise DataError(f"{file} is a link to nothing or no plain file: remove it")
     return read_bytes(file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gluon_ran.data.dataset import DataError, Dataset, class_counts
+from gluon_ran.data.parallel import cores
 from gluon_ran.data.pictures import decode, fit_picture
 
 BROKEN = ("refuse", "skip")
@@ -107,15 +107,9 @@ def read_pictures(
             return str(error)
         return None
 
-    with ThreadPool(_cores()) as pool:
+    with ThreadPool(cores()) as pool:
         results = pool.imap(read, range(len(sources)), chunksize=16)
         return images, {n: reason for n, reason in enumerate(results) if reason is not None}
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _without_broken(

@@ -60,8 +60,22 @@ class Normalization:
         """The uint8 colour, (3,), that becomes zero or nearly so: borders and cutout have it."""
         return np.rint(self.mean.reshape(-1, 3).mean(axis=0)).astype(np.uint8)
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    @property
+    def scale(self) -> np.ndarray:
+        """What a picture is multiplied by: float32, (3,)."""
+        return 1 / self.std
+
+    @property
+    def shift(self) -> np.ndarray:
+        """What is added behind that: float32, of the shape of `mean`."""
+        return -self.mean * self.scale
+
+    def __call__(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Normalises uint8 (B, H, W, 3) pictures to float32 (B, 3, H, W), contiguous.
+
+        Args:
+            images: the pictures.
+            out: float32 (B, 3, H, W) to write to and give back; None: a new array.
 
         Raises:
             DataError: the pictures have another type, or another size than the mean picture.
@@ -75,10 +89,14 @@ class Normalization:
                 f"the mean picture is {self.mean.shape} and the pictures are {images.shape[1:]}: "
                 "use the size trained on, or a mean per channel"
             )
-        scale = 1 / self.std
-        shift = -self.mean * scale
-        planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32)
-        planes *= scale.reshape(3, 1, 1)
+        shift = self.shift
+        planes = images.transpose(0, 3, 1, 2)
+        if out is None:
+            planes = np.ascontiguousarray(planes).astype(np.float32)
+        else:
+            np.copyto(out, planes)
+            planes = out
+        planes *= self.scale.reshape(3, 1, 1)
         planes += shift.transpose(2, 0, 1) if shift.ndim == 3 else shift.reshape(3, 1, 1)
         return planes
 

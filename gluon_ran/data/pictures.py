@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable, Tuple
 
 import numpy as np
 
@@ -24,6 +25,10 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm")
 # Mid-grey: near the mean of most data sets, so near what normalisation makes zero.
 _BORDER = (128, 128, 128)
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+_ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+
+# Gives the least side that a picture of some (width, height) may be decoded to.
+LeastSide = Callable[[Tuple[int, int]], float]
 
 
 class _Strict:
@@ -47,7 +52,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(
-    encoded: bytes, where: object, formats: tuple[str, ...] = FORMATS, at_least: int = 0
+    encoded: bytes,
+    where: object,
+    formats: tuple[str, ...] = FORMATS,
+    at_least: int | LeastSide = 0,
 ) -> Image.Image:
     """Decodes a picture, upright as its EXIF data say, to RGB as `to_rgb` does.
 
@@ -55,13 +63,13 @@ def decode(
         encoded: the file's contents.
         where: the file, for the message.
         formats: what it may be, of `FORMATS`.
-        at_least: a JPEG may come smaller by a whole factor, with no side below this, in pixels;
-            0: it may not.
+        at_least: a JPEG may come smaller by a whole factor, with no side below this, in pixels, or
+            below what this gives for its (width, height) as stored; 0: it may not.
 
     Raises:
         DataError: it is of none of the formats, damaged or cut short.
     """
-    from PIL import ImageOps, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     if not encoded:
         raise DataError(f"{where}: its picture can't be decoded (it is empty); make the file again")
@@ -74,7 +82,7 @@ def decode(
             padded = _load(with_more_data(encoded, end), formats, at_least)
             if not np.array_equal(np.asarray(padded), np.asarray(picture)):
                 raise DataError(f"{where}: its JPEG lacks data; copy or make the file again")
-        return to_rgb(ImageOps.exif_transpose(picture))
+        return to_rgb(_upright(picture))
     except (DataError, MemoryError):
         raise
     except UnidentifiedImageError:  # its own message names an object in memory
@@ -105,14 +113,26 @@ def _strictly() -> Iterator[None]:
                 ImageFile.LOAD_TRUNCATED_IMAGES = _Strict.before
 
 
-def _load(encoded: bytes, formats: tuple[str, ...], at_least: int) -> Image.Image:
+def _load(encoded: bytes, formats: tuple[str, ...], at_least: int | LeastSide) -> Image.Image:
     from PIL import Image
 
     with _strictly(), Image.open(io.BytesIO(encoded), formats=formats) as picture:
-        if at_least:
-            picture.draft(None, (at_least, at_least))
+        side = math.ceil(at_least(picture.size)) if callable(at_least) else at_least
+        if side:
+            picture.draft(None, (side, side))
         picture.load()
         return picture
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    from PIL import ImageOps
+
+    # Of an upright one exif_transpose would make a copy.
+    return picture if _is_upright(picture) else ImageOps.exif_transpose(picture)
+
+
+def _is_upright(picture: Image.Image) -> bool:
+    return picture.getexif().get(_ORIENTATION, 1) == 1
 
 
 def _ends_grey(picture: Image.Image) -> bool:
@@ -143,6 +163,22 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
+def is_plain(encoded: bytes) -> bool:
+    """Whether a picture that `decode` takes is a JPEG or PNG that every reader decodes alike.
+
+    It is RGB or grey, of 8 bits, opaque, and upright without EXIF data to say so.
+    """
+    from PIL import Image
+
+    with Image.open(io.BytesIO(encoded)) as picture:
+        return (
+            picture.format in ("JPEG", "PNG")
+            and picture.mode in ("RGB", "L")
+            and "transparency" not in picture.info
+            and _is_upright(picture)
+        )
+
+
 def fit_picture(picture: Image.Image, size: tuple[int, int], fit: str) -> np.ndarray:
     """Brings an RGB picture to a size, bilinearly and averaging where it shrinks.
 
@@ -167,7 +203,49 @@ def fit_picture(picture: Image.Image, size: tuple[int, int], fit: str) -> np.nda
     kept = np.minimum(target / (target / source).max(), source) if fit == "crop" else source
     corner = (source - kept) / 2
     box = (*corner.tolist(), *np.minimum(corner + kept, source).tolist())
+    return resized_crop(picture, box, size)
+
+
+def resized_crop(
+    picture: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int]
+) -> np.ndarray:
+    """Brings a part of an RGB picture to a size, bilinearly and averaging where it shrinks.
+
+    Args:
+        picture: of any size.
+        box: the part's left, top, right and bottom, in pixels and fractions of them.
+        size: height and width, in pixels.
+
+    Returns:
+        uint8, (*size, 3).
+    """
+    from PIL import Image
+
+    left, top, right, bottom = box
+    if (bottom - top, right - left) == size and left == int(left) and top == int(top):
+        return np.asarray(picture.crop((int(left), int(top), int(right), int(bottom))))
     return np.asarray(picture.resize(size[::-1], Image.BILINEAR, box=box))
+
+
+def crop_to_width(
+    picture: Image.Image, box: tuple[int, int, int, int], width: int, mirrored: bool
+) -> np.ndarray:
+    """Brings a part of an RGB picture to a width, as `resized_crop` does, and keeps its height.
+
+    Args:
+        picture: of any size.
+        box: the part's left, top, right and bottom, in pixels.
+        width: in pixels.
+        mirrored: whether left and right are exchanged.
+
+    Returns:
+        uint8, (bottom - top, width, 3).
+    """
+    from PIL import Image, ImageOps
+
+    part = picture.crop(box)
+    part = part.resize((width, part.height), Image.BILINEAR)
+    return np.asarray(ImageOps.mirror(part) if mirrored else part)
 
 
 def checked_size(size: int | tuple[int, int]) -> tuple[int, int]:

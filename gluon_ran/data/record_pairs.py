@@ -18,7 +18,8 @@ from gluon_ran.data.loading import (
     check_splits,
     load_splits,
 )
-from gluon_ran.data.pictures import FITS, check_choice, checked_size, read_bytes
+from gluon_ran.data.pictures import FITS, check_choice, checked_size
+from gluon_ran.data.record_file import find_class_names
 from gluon_ran.data.records import read_labelled
 
 _TRAIN = "train.rec"
@@ -108,10 +109,9 @@ def choose_pair(path: Path) -> tuple[Path, Path]:
 
 
 def _class_names(train: Path, labels: np.ndarray) -> tuple[str, ...]:
-    prefix = train.name[: -len(_TRAIN)]
-    for name in dict.fromkeys((f"{prefix}classes.txt", "classes.txt")):
-        if (train.parent / name).is_file():
-            return _read_names(train.parent / name)
+    names = find_class_names(train)
+    if names is not None:
+        return names
     highest = int(labels.max())
     if highest >= len(labels):  # each class needs a picture, so this can't be
         raise DataError(
@@ -119,17 +119,3 @@ def _class_names(train: Path, labels: np.ndarray) -> tuple[str, ...]:
             "classes.txt beside it must name all classes"
         )
     return tuple(map(str, range(highest + 1)))
-
-
-def _read_names(path: Path) -> tuple[str, ...]:
-    try:
-        lines = read_bytes(path).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text ({error.reason}): save it as such") from None
-    names = tuple(line.strip() for line in lines if line.strip())
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{path} names {twice} twice: give each class a name of its own")
-    if not names:
-        raise DataError(f"{path} is empty: write one class a line, in the order of the labels")
-    return names

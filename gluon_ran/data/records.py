@@ -7,6 +7,7 @@ damage; so the framing is read here, after dmlc-core's recordio.h and mxnet.reco
 from __future__ import annotations
 
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def read_labelled(rec: Path) -> tuple[np.ndarray, list[memoryview]]:
     idx = rec.with_suffix(".idx")
     if idx.exists():
         check_index(idx, offsets)
-    pairs = [_split_record(record, f"{rec}, record {n}") for n, record in enumerate(records)]
+    pairs = [split_record(record, f"{rec}, record {n}") for n, record in enumerate(records)]
     labels, encoded = zip(*pairs)
     return np.array(labels, np.int32), list(encoded)
 
@@ -76,7 +77,7 @@ def read_records(rec: Path) -> tuple[list[memoryview], np.ndarray]:
     position = 0
     while position < len(data):
         offsets.append(position)
-        record, position = _read_record(data, position, f"{rec}, record {len(records)}")
+        record, position = read_record(data, position, f"{rec}, record {len(records)}")
         records.append(record)
     if not records:
         raise DataError(f"{rec} is empty: copy or make it again")
@@ -85,13 +86,7 @@ def read_records(rec: Path) -> tuple[list[memoryview], np.ndarray]:
 
 def check_index(idx: Path, offsets: np.ndarray) -> None:
     """Raises DataError where an .idx file does not name exactly the records at `offsets`."""
-    try:
-        numbers = np.array(read_bytes(idx).split(), dtype=np.int64)
-    except (ValueError, OverflowError):
-        raise DataError(f"{idx}: holds more than pairs of integers; make it again") from None
-    listed = np.sort(numbers[1::2])
-    if len(numbers) % 2 or len(np.unique(numbers[::2])) != len(listed):
-        raise DataError(f"{idx}: its keys are not unique or a line is cut; make it again")
+    listed = read_index(idx)
     if len(listed) != len(offsets):
         raise DataError(
             f"{idx} lists {len(listed)} records and its .rec file holds {len(offsets)}: "
@@ -105,8 +100,41 @@ def check_index(idx: Path, offsets: np.ndarray) -> None:
         )
 
 
-def _read_record(data: memoryview, position: int, where: str) -> tuple[memoryview, int]:
-    """Reads one record, which is split wherever its contents held the magic number."""
+def read_index(idx: Path) -> np.ndarray:
+    """The bytes at which an .idx file says that records begin: int64, (N,), in rising order.
+
+    Raises:
+        DataError: it can't be read, or holds other things than pairs of a key and a number.
+    """
+    try:
+        with warnings.catch_warnings():
+            # What stops fromstring, which needs no object a number, is a warning to it.
+            warnings.simplefilter("error", DeprecationWarning)
+            numbers = np.fromstring(read_bytes(idx), np.int64, sep=" ")
+        if (numbers == np.iinfo(np.int64).max).any():  # what it makes of greater ones
+            raise ValueError
+    except (ValueError, DeprecationWarning):
+        raise DataError(f"{idx}: holds more than pairs of integers; make it again") from None
+    listed = np.sort(numbers[1::2])
+    if len(numbers) % 2 or len(np.unique(numbers[::2])) != len(listed):
+        raise DataError(f"{idx}: its keys are not unique or a line is cut; make it again")
+    return listed
+
+
+def read_record(data: memoryview, position: int, where: str) -> tuple[memoryview, int]:
+    """Reads one record, which is split wherever its contents held the magic number.
+
+    Args:
+        data: of the file, from before the record to its end or behind it.
+        position: where in `data` the record begins.
+        where: the file, and the place in it, for messages.
+
+    Returns:
+        The record's contents, and where in `data` the next one begins.
+
+    Raises:
+        DataError: it is damaged.
+    """
     parts = []
     while True:
         flag, part, position = _read_part(data, position, where)
@@ -135,8 +163,12 @@ def _read_part(data: memoryview, position: int, where: str) -> tuple[int, memory
     return flag, data[start : start + length], end
 
 
-def _split_record(record: memoryview, where: str) -> tuple[int, memoryview]:
-    """Splits a record into its one label and its picture."""
+def split_record(record: memoryview, where: str) -> tuple[int, memoryview]:
+    """Splits a record into its one label and its picture.
+
+    Raises:
+        DataError: it has no single whole label.
+    """
     if len(record) < _HEADER.size:
         raise DataError(f"{where}: too short for a header; make the file again")
     count, label, _, _ = _HEADER.unpack_from(record)

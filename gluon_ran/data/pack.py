@@ -1,0 +1,154 @@
+"""Packs a folder of pictures, a sub folder a class, into one RecordIO file."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gluon_ran import _runtime  # noqa: F401
+from gluon_ran._files import atomic_path
+from gluon_ran.data.dataset import DataError
+from gluon_ran.data.folder import list_classes, read_file
+from gluon_ran.data.loading import BROKEN
+from gluon_ran.data.parallel import cores, map_ahead
+from gluon_ran.data.pictures import check_choice, decode, is_plain
+from gluon_ran.data.record_file import class_files, read_class_names
+
+import mxnet as mx
+
+_AHEAD = 64
+_log = logging.getLogger(__name__)
+
+
+class _Packed(NamedTuple):
+    label: int
+    encoded: bytes
+    broken: str | None = None
+
+
+def pack_folder(
+    folder: str | os.PathLike,
+    rec: str | os.PathLike,
+    *,
+    shorter_side: int | None = None,
+    quality: int = 95,
+    broken: str = "refuse",
+    threads: int | None = None,
+) -> int:
+    """Packs FOLDER/CLASS/* into a .rec file, with its .idx and the names of its classes beside it.
+
+    A class's label is its place among the sorted names of the folders. The order of the pictures is
+    drawn, the same each time, so that readers that shuffle little mix classes too. An upright JPEG
+    or PNG in RGB or grey goes in byte for byte unless it is to shrink; all else is encoded anew, as
+    RGB JPEG, which every reader decodes alike. Each file is written whole or not at all, and
+    whatever the number of pictures, memory holds but a few.
+
+    Args:
+        folder: holds one folder a class, as `load_folder` reads it.
+        rec: the .rec file to write. The names go to NAME_classes.txt where it is called
+            NAME_train.rec, NAME_val.rec or the like, and must be those that are there already.
+        shorter_side: pictures whose shorter side is greater shrink to it, in pixels; None: none.
+        quality: of the JPEGs that are encoded anew, 1 to 95.
+        broken: 'refuse' raises for a picture that can't be decoded; 'skip' logs it and leaves it
+            out.
+        threads: how many decode and encode; None: as many as there are cores.
+
+    Returns:
+        How many pictures were packed.
+
+    Raises:
+        DataError: the folder has another layout, a picture is broken, a setting is out of range, or
+            the classes are others than those of the files beside.
+    """
+    rec = Path(rec).expanduser()
+    check_choice("broken", broken, BROKEN)
+    if rec.suffix != ".rec":
+        raise DataError(f"{rec}: give the name of a .rec file")
+    if not 1 <= quality <= 95 or (shorter_side is not None and shorter_side < 1):
+        raise DataError(
+            f"quality {quality} must be 1 to 95, and shorter_side {shorter_side} at least 1"
+        )
+    classes = list_classes(Path(folder).expanduser())
+    names, names_file = sorted(classes), class_files(rec)[0]
+    _check_names(names, names_file)
+    rec.parent.mkdir(parents=True, exist_ok=True)
+    labelled = [(file, label) for label, name in enumerate(names) for file in classes[name]]
+    order = np.random.default_rng(0).permutation(len(labelled))
+    pack = partial(_pack, shorter_side=shorter_side, quality=quality)
+    packed = map_ahead(pack, (labelled[n] for n in order), threads or cores(), _AHEAD)
+    count = _write_records(_kept(packed, broken), rec)
+    with atomic_path(names_file) as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    return count
+
+
+def _check_names(names: list[str], path: Path) -> None:
+    unfit = [name for name in names if name.strip().splitlines() != [name]]
+    if unfit:
+        raise DataError(
+            f"the folder {unfit[0]!r} has a name that can't stand on a line of {path.name}: "
+            "call it otherwise"
+        )
+    if path.is_file() and read_class_names(path) != tuple(names):
+        raise DataError(
+            f"{path} has other classes than the {len(names)} folders ({', '.join(names[:3])}, ...):"
+            " pack the same folders, or elsewhere, or remove it"
+        )
+
+
+def _pack(labelled: tuple[Path, int], shorter_side: int | None, quality: int) -> _Packed:
+    file, label = labelled
+    try:
+        return _Packed(label, _encode(read_file(file), str(file), shorter_side, quality))
+    except DataError as error:
+        return _Packed(label, b"", str(error))
+
+
+def _encode(encoded: bytes, where: str, shorter_side: int | None, quality: int) -> bytes:
+    """The picture as it goes into the file; it is decoded in any case, to know that it is whole."""
+    from PIL import Image
+
+    # As for data sets in memory: twice the size, so that resizing still averages.
+    picture = decode(encoded, where, at_least=2 * (shorter_side or 0))
+    short = min(picture.size)
+    shrinks = shorter_side is not None and short > shorter_side
+    if not shrinks and is_plain(encoded):
+        return encoded
+    if shrinks:
+        size = tuple(max(side * shorter_side // short, 1) for side in picture.size)
+        picture = picture.resize(size, Image.BILINEAR)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+def _kept(packed: Iterator[_Packed], broken: str) -> Iterator[_Packed]:
+    for each in packed:
+        if each.broken is None:
+            yield each
+        elif broken == "refuse":
+            raise DataError(f"{each.broken}; or leave such pictures out with broken='skip'")
+        else:
+            _log.warning("left out: %s", each.broken)
+
+
+def _write_records(pictures: Iterator[_Packed], rec: Path) -> int:
+    with atomic_path(rec) as records, atomic_path(rec.with_suffix(".idx")) as index:
+        writer = mx.recordio.MXIndexedRecordIO(str(index), str(records), "w")
+        number = -1
+        try:
+            for number, picture in enumerate(pictures):
+                header = mx.recordio.IRHeader(0, picture.label, number, 0)
+                writer.write_idx(number, mx.recordio.pack(header, picture.encoded))
+        finally:
+            writer.close()
+        if number < 0:
+            raise DataError(f"{rec}: every picture is broken, so there is nothing to pack")
+    return number + 1
