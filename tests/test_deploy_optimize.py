@@ -28,11 +28,16 @@ def pictures(count=4, size=16):
 
 
 def with_statistics(net, size=16):
-    """Initialised, with the running statistics of pictures, as a trained network has."""
+    """Initialised, with norms that scale and shift and know their pictures, as trained ones do."""
     net.initialize()
-    with autograd.train_mode():
-        for _ in range(8):
-            net(mx.nd.array(pictures(8, size)))
+    rng = np.random.default_rng(0)
+    for name, parameter in net.collect_params(".*(gamma|beta)").items():
+        value = rng.uniform(0.5, 1.5, parameter.shape) - name.endswith("beta")
+        parameter.set_data(mx.nd.array(value))
+    for _ in range(8):
+        with autograd.record():
+            loss = net(mx.nd.array(pictures(8, size))).sum()
+        loss.backward()  # the running statistics are brought up to date in the backward pass
     mx.nd.waitall()
     return net
 
