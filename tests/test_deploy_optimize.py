@@ -30,6 +30,7 @@ def pictures(count=4, size=16):
 def with_statistics(net, size=16):
     """Initialised, with norms that scale and shift and know their pictures, as trained ones do."""
     net.initialize()
+    net(mx.nd.array(pictures(1, size)))  # which settles deferred shapes
     rng = np.random.default_rng(0)
     for name, parameter in net.collect_params(".*(gamma|beta)").items():
         value = rng.uniform(0.5, 1.5, parameter.shape) - name.endswith("beta")
