@@ -65,12 +65,12 @@ def _int8(
 
     symbol = fuse_convolutions(symbol, "MKLDNN_QUANTIZE")
     pictures = pictures[:CALIBRATION_PICTURES]
-    auxiliary = set(symbol.list_auxiliary_states())
+    arguments, auxiliary = set(symbol.list_arguments()), set(symbol.list_auxiliary_states())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it builds blocks without a data type
         symbol, given, states = quantization.quantize_model(
             symbol,
-            {name: value for name, value in arrays.items() if name in set(symbol.list_arguments())},
+            {name: value for name, value in arrays.items() if name in arguments},
             {name: value for name, value in arrays.items() if name in auxiliary},
             data_names=("data",),
             label_names=None,
