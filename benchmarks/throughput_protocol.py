@@ -7,6 +7,7 @@ live in different environments.
 
 from __future__ import annotations
 
+import abc
 import argparse
 import json
 import math
@@ -30,36 +31,38 @@ class Obstacle(RuntimeError):
     """Why a contender can't take part here; the others go on without it."""
 
 
-class Engine:
+class Engine(abc.ABC):
     """A contender; each kind of library has its own subclass.
 
     Making one loads the libraries, `build` and all behind it are what is timed.
 
     Args:
         arguments: see `parser`.
+
+    Attributes:
+        start: made by `build`; starts a batch, and need not wait for its end; gives what `number`
+            takes.
     """
+
+    start: Callable[[], Any]
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
 
+    @abc.abstractmethod
     def build(self) -> None:
-        """Makes everything that the first batch needs."""
-        raise NotImplementedError
+        """Makes everything that the first batch needs, and `start`."""
 
-    def start(self) -> Any:
-        """Starts a batch, and need not wait for its end; gives what `number` takes."""
-        raise NotImplementedError
-
-    def wait(self) -> None:
+    def wait(self) -> None:  # noqa: B027  (nothing to wait for unless a library computes behind)
         """Returns when nothing is left to compute."""
 
+    @abc.abstractmethod
     def number(self, started: Any) -> float:
         """A number that tells whether a batch went well, by being finite: a loss, or a score."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
         """What belongs to the result: versions, parameters, shape of a batch."""
-        raise NotImplementedError
 
     def check(self) -> dict[str, float]:
         """Compares with the reference; the differences, relative to the greatest value.
