@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marks import between
+from marks import add_flags, between, update
 from provenance import RESULTS, ROOT
 
 from gluon_ran.models import SPECS, list_baselines, list_models, summary
@@ -94,26 +94,21 @@ def table(names: Sequence[str], errors: dict[str, list[str]]) -> str:
     return "\n".join(lines)
 
 
+def updated(readme: str) -> str:
+    """A README with the table as it is now.
+
+    Raises:
+        ValueError: it does not have the marks.
+    """
+    between(readme, BEGIN, END, "")  # before the networks are built, which takes a while
+    return between(readme, BEGIN, END, table([*list_models(), *list_baselines()], our_errors()))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
-    parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
-    args = parser.parse_args(argv)
-    try:
-        old = args.readme.read_text(encoding="utf-8")
-        between(old, BEGIN, END, "")  # before the networks are built, which takes a while
-        text = table([*list_models(), *list_baselines()], our_errors())
-        new = between(old, BEGIN, END, text)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if args.check:
-        print("up to date" if new == old else "out of date: run this without --check")
-        return int(new != old)
-    args.readme.write_text(new, encoding="utf-8")
-    print(text)
-    return 0
+    add_flags(parser, ROOT / "README.md")
+    return update(parser.parse_args(argv), updated)
 
 
 if __name__ == "__main__":

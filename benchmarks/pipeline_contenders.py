@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from answering import AnsweringProcess
 from pipeline_dataloader import MEAN, STD
 
 from gluon_ran.data import (
@@ -100,50 +99,30 @@ class DataLoader:
 
     def __init__(self, pictures: int, batch_size: int, workers: int) -> None:
         script = Path(__file__).with_name("pipeline_dataloader.py")
-        command = [sys.executable, str(script), f"--pictures={pictures}", f"--workers={workers}"]
+        command = [
+            sys.executable, str(script), f"--pictures={pictures}", f"--workers={workers}",
+            f"--batch-size={batch_size}",
+        ]  # fmt: skip
         environment = {name: value for name, value in os.environ.items() if name not in _OURS}
-        self._process = subprocess.Popen(
-            [*command, f"--batch-size={batch_size}"],
-            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        name = f"GluonCV, DataLoader, {workers} workers"
+        self._process = AnsweringProcess(name, command, environment)
         self.contender = Contender(
-            f"GluonCV, DataLoader, {workers} workers",
+            name,
             "GluonCV's RandomCrop(32, pad=4), RandomFlipLeftRight, ToTensor, Normalize in Gluon's "
             f"DataLoader, an epoch of {pictures} pictures",
             self._rate,
             peer=True,
         )
-        try:
-            self._answer()
-        except BaseException:
-            self.close()
-            raise
 
     def __enter__(self) -> DataLoader:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        self._process.close()
 
     def _rate(self) -> float:
-        with suppress(BrokenPipeError):  # then there is no answer either
-            print("go", file=self._process.stdin, flush=True)
-        answer = self._answer()
+        answer = self._process.ask("go")
         return answer["pictures"] / answer["seconds"]
-
-    def _answer(self) -> dict[str, Any]:
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the process of GluonCV's path ended: see its message above")
-        return json.loads(line)
-
-    def close(self) -> None:
-        """Ends the process: first kindly."""
-        try:
-            self._process.communicate(timeout=30)
-        except (subprocess.TimeoutExpired, BrokenPipeError):
-            self._process.kill()
-            self._process.communicate()
 
 
 def cifar(pictures: int, records: Path | None, batch_size: int) -> list[Contender]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import scaling_lines
 import throughput_report
-from marks import between
+from marks import add_flags, between, update
 from provenance import RESULTS, ROOT
 
 TABLES = {"throughput": throughput_report.markdown, "scaling": scaling_lines.table}
@@ -40,21 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the results")
-    parser.add_argument("--readme", type=Path, default=ROOT / "benchmarks" / "README.md")
-    parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
+    add_flags(parser, ROOT / "benchmarks" / "README.md")
     args = parser.parse_args(argv)
-    try:
-        old = args.readme.read_text(encoding="utf-8")
-        new = updated(old, args.results)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if args.check:
-        print("up to date" if new == old else "out of date: run this without --check")
-        return int(new != old)
-    args.readme.write_text(new, encoding="utf-8")
-    print(f"written: {args.readme}")
-    return 0
+    return update(args, lambda readme: updated(readme, args.results))
 
 
 if __name__ == "__main__":

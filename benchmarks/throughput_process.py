@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from answering import AnsweringProcess
 from throughput_contenders import Entrant
 from turns import say, take_turns
 
@@ -44,19 +43,12 @@ class Worker:
         reference: Path | None = None,
         warmup: int = 1,
     ) -> None:
-        self._name = str(entrant)
-        self._process = subprocess.Popen(
-            entrant.command(torch_python, reference, warmup),
-            env=entrant.environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            self.description = self._answer()
-        except BaseException:
+        command = entrant.command(torch_python, reference, warmup)
+        self._process = AnsweringProcess(str(entrant), command, entrant.environment())
+        self.description = self._process.greeting
+        if "obstacle" in self.description:
             self.close()
-            raise
+            raise Obstacle(self.description["obstacle"])
 
     def __enter__(self) -> Worker:
         return self
@@ -70,34 +62,11 @@ class Worker:
         Raises:
             RuntimeError: the process ended.
         """
-        with suppress(BrokenPipeError):  # then there is no answer either
-            print(batches, file=self._process.stdin, flush=True)
-        return self._answer()["seconds"]
-
-    def _answer(self) -> dict[str, Any]:
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process of {self._name} ended: {self._why()}")
-        answer = json.loads(line)
-        if "obstacle" in answer:
-            raise Obstacle(answer["obstacle"])
-        return answer
-
-    def _why(self) -> str:
-        if self._process.wait(timeout=30) == -signal.SIGKILL:
-            return (
-                "it was killed, as the system does where memory is short; contenders are in memory "
-                "together, so choose smaller batches or fewer of them"
-            )
-        return "see its message above"
+        return self._process.ask(batches)["seconds"]
 
     def close(self) -> None:
         """Ends the process: first kindly."""
-        try:
-            self._process.communicate(timeout=30)
-        except (subprocess.TimeoutExpired, BrokenPipeError):
-            self._process.kill()
-            self._process.communicate()
+        self._process.close()
 
 
 # Of a training step on 64 pictures of 32x32, see `Contender.cost`.

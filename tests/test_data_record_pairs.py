@@ -1,11 +1,11 @@
 """Pairs of RecordIO files of one's own: names, classes, sizes and damage."""
 
-import io
 import logging
 
 import numpy as np
 import pytest
 from pictures import fill, picture
+from record_files import NAMES, encode, write
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.data import (
@@ -17,26 +17,6 @@ from gluon_ran.data import (
     loading,
     record_pairs,
 )
-
-import mxnet as mx
-
-NAMES = ("blue", "green", "red")
-
-
-def encode(image, kind="PNG"):
-    stream = io.BytesIO()
-    image.save(stream, kind)
-    return stream.getvalue()
-
-
-def write(rec, records):
-    """Writes (label, encoded picture) pairs with MXNet's own writer."""
-    rec.parent.mkdir(exist_ok=True)
-    writer = mx.recordio.MXIndexedRecordIO(str(rec.with_suffix(".idx")), str(rec), "w")
-    for number, (label, encoded) in enumerate(records):
-        header = mx.recordio.IRHeader(0, float(label), number, 0)
-        writer.write_idx(number, mx.recordio.pack(header, encoded))
-    writer.close()
 
 
 def records(count):
