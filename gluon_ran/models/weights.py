@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gluon_ran import _runtime  # noqa: F401
+from gluon_ran.models.params_file import ParamsFileError, read_params_file
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, Parameter
@@ -80,17 +81,14 @@ def read_params(path: Path) -> dict[str, mx.nd.NDArray]:
     if not path.is_file():
         raise WeightsError(f"there are no weights at {path}: check the path")
     try:
-        arrays = mx.nd.load(str(path))
-    except Exception as error:  # MXNet raises MXNetError, UnicodeDecodeError ...
-        reason = " ".join(str(error).split())[:200]
-        if "ListMagic" in reason:
-            reason = "it does not begin as such a file does"
+        arrays = read_params_file(path)
+    except (OSError, ParamsFileError) as error:
         raise WeightsError(
-            f"{path} can't be read as MXNet parameters ({reason}): copy or make it again"
+            f"{path} can't be read as MXNet parameters ({error}): copy or make it again"
         ) from None
     if not isinstance(arrays, dict) or not arrays:
         raise WeightsError(f"{path} holds no named arrays: give what `save_parameters` wrote")
-    return arrays
+    return {name: mx.nd.array(array, dtype=array.dtype) for name, array in arrays.items()}
 
 
 def _fits(array: mx.nd.NDArray | None, parameter: Parameter) -> bool:

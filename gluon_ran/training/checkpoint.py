@@ -16,6 +16,7 @@ from typing import Any
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran._files import atomic_path, sha256_of
 from gluon_ran.models import weights
+from gluon_ran.models.params_file import ParamsFileError, read_params_file, write_params_file
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, Trainer
@@ -60,10 +61,11 @@ def save_checkpoint(
     mx.nd.waitall()
     stem = f"epoch-{epochs:04d}" + (f"-step-{steps:06d}" if steps else "")
     params, states = folder / f"{stem}.params", folder / f"{stem}.states"
+    named = net._collect_params_with_prefix()
     with atomic_path(params) as temporary:
-        net.save_parameters(str(temporary))
+        write_params_file(temporary, {name: each._reduce() for name, each in named.items()})
     with atomic_path(states) as temporary:
-        mx.nd.save(str(temporary), optimizer_arrays(net, trainer))
+        write_params_file(temporary, optimizer_arrays(net, trainer))
     manifest = {
         "epochs": epochs,
         "steps": steps,
@@ -156,8 +158,7 @@ def load_optimizer_arrays(net: HybridBlock, trainer: Trainer, path: Path) -> Non
     Raises:
         CheckpointError: the arrays are those of another network or optimizer.
     """
-    saved = mx.nd.load(str(path))
-    saved = saved if isinstance(saved, dict) else {}
+    saved = _read_states(path)
     parameters = _trained_parameters(net)
     if saved and set(saved) != set(parameters):
         raise CheckpointError(
@@ -168,6 +169,17 @@ def load_optimizer_arrays(net: HybridBlock, trainer: Trainer, path: Path) -> Non
         for updater, context in zip(trainer._updaters, parameters[name].list_ctx()):
             updater.states[index] = array.copyto(context)
             updater.states_synced[index] = True
+
+
+def _read_states(path: Path) -> dict[str, mx.nd.NDArray]:
+    """The optimizer's arrays; none where it has none, which is a list without names."""
+    try:
+        saved = read_params_file(path)
+    except (OSError, ParamsFileError) as error:
+        raise CheckpointError(
+            f"{path} can't be read ({error}): restore it, or start anew in another folder"
+        ) from None
+    return {name: mx.nd.array(each) for name, each in saved.items()} if saved else {}
 
 
 def optimizer_arrays(net: HybridBlock, trainer: Trainer) -> dict[str, mx.nd.NDArray]:
