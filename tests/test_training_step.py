@@ -44,6 +44,25 @@ def test_several_devices_make_the_update_of_one_with_the_whole_batch(devices, co
             assert np.abs(copy - reference[name][0]).max() <= 0.01 * moved + 1e-6, name
 
 
+def test_each_device_keeps_the_statistics_of_its_own_pictures():
+    def statistics(devices, images):
+        stepper = Stepper(net(), RECIPE, [mx.cpu(i) for i in range(devices)], "local")
+        stepper(images, batch(len(images))[1], lr=0.0)
+        named = weights(stepper)
+        return {name: named[name] for name in named if name.endswith("running_mean")}
+
+    images = batch()[0]
+    both = statistics(2, images)
+    halves = [statistics(1, images[:4]), statistics(1, images[4:])]
+    first = "features.stem.2.running_mean"
+    for device, half in enumerate(halves):
+        assert both[first][device] == pytest.approx(half[first][0], rel=1e-5)
+    assert not np.allclose(*both[first])
+    again = statistics(2, images)
+    for name, copies in both.items():
+        assert all(map(np.array_equal, copies, again[name])), name
+
+
 def test_one_step_is_nesterovs_update_of_the_mean_gradient():
     recipe = get_recipe("gluon", wd=0.01, momentum=0.9, seed=3)
     stepper, _ = stepped(1, steps=0, recipe=recipe)

@@ -130,6 +130,11 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         help="batches made ahead in the background; 0 makes them in turn (default: 4)",
     )  # fmt: skip
     group.add_argument(
+        "--recompute", action="store_true",
+        help="train in less memory, somewhat slower, to the same numbers: norms and ReLUs are "
+        "computed again for the backward pass; for CPUs (default: off)",
+    )  # fmt: skip
+    group.add_argument(
         "--num-gpus", type=int, metavar="N",
         help="GPUs to use, 0 for the CPU (default: 1 where MXNet sees one, else 0)",
     )  # fmt: skip
@@ -207,6 +212,7 @@ def train(args: argparse.Namespace) -> int:
         contexts=contexts,
         kvstore=args.kvstore,
         workers=args.workers,
+        recompute=args.recompute,
         save_period=args.save_period,
         log_dir=args.log_dir,
     )

@@ -40,6 +40,7 @@ def fit(
     contexts: Sequence[mx.Context] = (),
     kvstore: str = "device",
     workers: int = 2,
+    recompute: bool = False,
     save_period: int = 0,
     log_dir: Path | None = None,
     progress: bool = True,
@@ -63,20 +64,22 @@ def fit(
         contexts: devices; the CPU if none is given. Batches are split over them.
         kvstore: what sums the gradients of several devices: "local", "device" or "nccl".
         workers: batches made ahead in the background; 0 for none.
+        recompute: keep less for the backward pass and compute it again there: the same numbers in
+            less memory, somewhat slower. CPUs only.
         save_period: keep the weights of every so many epochs; 0 keeps the last and the best.
         log_dir: where the MXBoard events go; the run's "events" if None.
         progress: show a bar on a terminal, else lines in the log "gluon_ran".
 
     Raises:
         ValueError: the precision is not one that the devices have, a size not one that the network
-            takes, or a label not of `classes`.
+            takes, a label not of `classes`, or `recompute` on a GPU.
         TrainingDiverged: the loss or a weight is not finite. What was saved before stays.
         CheckpointError: a checkpoint to go on from is damaged.
     """
     contexts = list(contexts) or [mx.cpu()]
     check_dtype(recipe.dtype, contexts)
     _check_sizes(net, recipe)
-    stepper, history = Stepper(net, recipe, contexts, kvstore), History()
+    stepper, history = Stepper(net, recipe, contexts, kvstore, recompute), History()
     start, state = _resume(stepper, run, history)
     with ExitStack() as stack:
         stack.callback(stepper.close)

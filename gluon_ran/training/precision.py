@@ -76,13 +76,18 @@ def training_graph(net: HybridBlock, dtype: str, shape: tuple[int, ...]) -> Hybr
     return graph
 
 
-def symbol_of(net: HybridBlock, dtype: str, shape: tuple[int, ...]) -> mx.sym.Symbol:
-    """The network as a symbol of "data", for a precision; see `training_graph`."""
+def symbol_of(
+    net: HybridBlock, dtype: str, shape: tuple[int, ...], fused: bool = True
+) -> mx.sym.Symbol:
+    """The network as a symbol of "data", for a precision; see `training_graph`.
+
+    Without `fused` norms don't take ReLUs along, to the same numbers.
+    """
     with ExitStack() as stack:
         if isinstance(net, ResidualAttentionNet):
             stack.enter_context(net.traced_for(shape))
         graph = net(mx.sym.var("data", dtype="float32"))
-    if getattr(net, "blocked", False) and has_onednn():
+    if fused and getattr(net, "blocked", False) and has_onednn():
         graph = fuse_norm_relu(graph, shape)
     if dtype == "float32":
         return graph

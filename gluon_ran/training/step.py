@@ -18,6 +18,7 @@ from gluon_ran.training.precision import (
     training_graph,
 )
 from gluon_ran.training.recipe import Recipe
+from gluon_ran.training.recompute import RecomputedPasses
 
 import mxnet as mx
 from mxnet import autograd
@@ -39,6 +40,42 @@ class StepResult(NamedTuple):
     hits: int
 
 
+class RecordedPasses:
+    """Forward and backward pass of a network, on some devices, as autograd records them.
+
+    Args:
+        net: an initialised network.
+        dtype: see `Recipe`.
+        shape: (N, C, H, W) of the batches; N may differ from call to call.
+    """
+
+    def __init__(self, net: HybridBlock, dtype: str, shape: tuple[int, ...]) -> None:
+        self._graph = training_graph(net, dtype, shape)
+        self._criterion = SoftmaxCrossEntropyLoss(sparse_label=False)
+
+    def __call__(
+        self, images: Sequence[mx.nd.NDArray], targets: Sequence[mx.nd.NDArray], scale: float
+    ) -> tuple[list[mx.nd.NDArray], list[mx.nd.NDArray]]:
+        """Leaves the gradients of the loss's sum, times `scale`, in the parameters.
+
+        Args:
+            images: (N, C, H, W) on each device.
+            targets: (N, classes) on each device, rows that sum to 1.
+            scale: factor of the gradients.
+
+        Returns:
+            Scores (N, classes) and losses (N,) of each device.
+        """
+        scores, losses = [], []
+        with autograd.record():
+            for x, target in zip(images, targets):
+                scores.append(self._graph(x))
+                losses.append(self._criterion(scores[-1], target))
+            scaled = [loss * scale for loss in losses] if scale != 1 else losses
+        autograd.backward(scaled)
+        return scores, losses
+
+
 class Stepper:
     """A network made ready to train on some devices.
 
@@ -53,23 +90,39 @@ class Stepper:
         recipe: how.
         contexts: devices, at least one.
         kvstore: what sums the gradients of several devices: "local", "device" or "nccl".
+        recompute: see `fit`.
+
+    Raises:
+        ValueError: `recompute` on a GPU.
     """
 
     def __init__(
-        self, net: HybridBlock, recipe: Recipe, contexts: Sequence[mx.Context], kvstore: str
+        self,
+        net: HybridBlock,
+        recipe: Recipe,
+        contexts: Sequence[mx.Context],
+        kvstore: str,
+        recompute: bool = False,
     ) -> None:
+        if recompute and contexts[0].device_type != "cpu":
+            raise ValueError(
+                "recomputation is for CPUs, and this run is on a GPU: leave it out, or train "
+                "smaller batches"
+            )
         self.net, self.contexts = net, list(contexts)
         self.scale = LossScale.of(recipe.dtype)
-        self._dtype = recipe.dtype
-        self._graph: HybridBlock | None = None
+        self._dtype, self._recompute = recipe.dtype, recompute
+        self._passes: RecordedPasses | RecomputedPasses | None = None
         self._size: tuple[int, ...] = ()
-        self._criterion = SoftmaxCrossEntropyLoss(sparse_label=False)
         self._prepare(recipe)
         settings = {"learning_rate": recipe.lr, "momentum": recipe.momentum, "wd": recipe.wd}
         # On the store's side the states can't be saved, and a later rate would not reach it.
         self.trainer = Trainer(
             net.collect_params(), recipe.optimizer, settings, kvstore, update_on_kvstore=False
         )
+        # The first call sends the first device's arrays to the others, so it comes ahead of the
+        # first step, which moves the statistics of each.
+        self.trainer.allreduce_grads()
         self._trained = [p for p in self.trainer._params if p.grad_req != "null"]
 
     def _prepare(self, recipe: Recipe) -> None:
@@ -129,15 +182,11 @@ class Stepper:
         """
         if self._size != images.shape[2:]:
             self._size = images.shape[2:]
-            self._graph = training_graph(self.net, self._dtype, images.shape)
-        scores, losses = [], []
+            passes = RecomputedPasses if self._recompute else RecordedPasses
+            self._passes = passes(self.net, self._dtype, images.shape)
         y = list(shards(targets, self.contexts))
-        with autograd.record():
-            for x, target in zip(shards(images, self.contexts), y):
-                scores.append(self._graph(x))
-                losses.append(self._criterion(scores[-1], target))
-            scaled = [loss * self.scale.value for loss in losses] if self.scale.active else losses
-        autograd.backward(scaled)
+        scale = self.scale.value if self.scale.active else 1.0
+        scores, losses = self._passes(list(shards(images, self.contexts)), y, scale)
         self._update(len(images), len(losses), lr)
         total = sum(float(loss.sum().asscalar()) for loss in losses)
         hits = sum(int((s.argmax(1) == t.argmax(1)).sum().asscalar()) for s, t in zip(scores, y))
