@@ -8,12 +8,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pipeline_table
 import scaling_lines
 import throughput_report
+import training_memory
 from marks import add_flags, between, update
 from provenance import RESULTS, ROOT
 
-TABLES = {"throughput": throughput_report.markdown, "scaling": scaling_lines.table}
+TABLES = {
+    "throughput": throughput_report.markdown,
+    "training_memory": training_memory.table,
+    "scaling": scaling_lines.table,
+    "cifar_pipeline": pipeline_table.markdown,
+    "imagenet_pipeline": pipeline_table.markdown,
+}
 
 
 def marks(name: str) -> tuple[str, str]:

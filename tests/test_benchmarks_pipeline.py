@@ -129,7 +129,7 @@ def test_each_round_begins_with_another_contender(modules):
 def test_gluoncvs_path_that_ends_is_said_so(modules, monkeypatch):
     _, contenders = modules
     monkeypatch.setattr(contenders.sys, "executable", "/bin/false")
-    with pytest.raises(RuntimeError, match="GluonCV's path ended"):
+    with pytest.raises(RuntimeError, match="GluonCV, DataLoader, 0 workers ended"):
         contenders.DataLoader(4, 2, 0)
 
 

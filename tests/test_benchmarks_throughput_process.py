@@ -85,8 +85,8 @@ def test_a_process_that_is_killed_is_told_from_one_that_fails(process):
 def test_no_process_stays(process, tmp_path):
     worker = process.Worker(Scripted("good", GOOD, tmp_path / "log"))
     with worker:
-        assert worker._process.poll() is None
-    assert worker._process.poll() == 0
+        assert worker._process._process.poll() is None
+    assert worker._process._process.poll() == 0
 
 
 def test_a_reference_is_written_once_or_the_run_ends(process, tmp_path, monkeypatch):
