@@ -1,5 +1,7 @@
 import json
 import os
+import resource
+import signal
 
 import numpy as np
 import pytest
@@ -137,3 +139,21 @@ def test_a_kill_between_the_two_files_shows(weights, monkeypatch, survived):
         with pytest.raises(WeightsError, match="card of other weights"):
             read_card(weights)
     assert list(nd.load(str(weights))) == ["a", "b"]
+
+
+def test_a_disk_that_is_full_leaves_the_weights_that_were_there(tmp_path):
+    """By the system's limit on a file's size, a few bytes short."""
+    path = tmp_path / "net.params"
+    save_with_card({"a": nd.ones(1000)}, Card(find_spec(THIN)), path)
+    before = [path.read_bytes(), path.with_suffix(".json").read_bytes()]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before[0]) - 10, limits[1]))
+        with pytest.raises(OSError, match="too large"):
+            save_with_card({"a": nd.zeros(1000)}, Card(find_spec(THIN)), path, force=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert [path.read_bytes(), path.with_suffix(".json").read_bytes()] == before
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["net.json", "net.params"]

@@ -2,6 +2,7 @@
 
 import struct
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,9 +57,19 @@ def test_what_is_written_is_what_mxnet_writes(path, tmp_path):
 
 
 @pytest.mark.parametrize("array", [np.zeros(2, "complex64"), np.zeros((0, 2)), np.float32(1)])
-def test_what_no_such_file_can_hold_is_refused(tmp_path, array):
-    with pytest.raises(ParamsFileError, match="name is"):
-        write_params_file(tmp_path / "x.params", {"name": np.asarray(array)})
+def test_what_no_such_file_can_hold_is_refused_before_any_is_written(tmp_path, array):
+    arrays = {"good": np.ones(1, "float32"), "name": np.asarray(array)}
+    with pytest.raises(ParamsFileError, match="name is .* can't hold"):
+        write_params_file(tmp_path / "x.params", arrays)
+    with pytest.raises(ParamsFileError, match="a name begins xxx"):
+        write_params_file(tmp_path / "x.params", {"x" * 5000: np.ones(1, "float32")})
+    assert not (tmp_path / "x.params").exists()
+
+
+def test_a_full_disk_is_an_error(path):
+    """MXNet's writer tells of none where the last bytes alone don't fit."""
+    with pytest.raises(OSError, match="No space left"):
+        write_params_file(Path("/dev/full"), ARRAYS)
 
 
 def listed(*arrays, names=(b"a",)):
@@ -92,7 +103,7 @@ def test_files_of_every_version_are_read(tmp_path, version):
     [
         (b"", "ends within the beginning"),
         (b"PK\x03\x04" * 9, "does not begin as such a file does"),
-        (struct.pack("<QQQ", 0x112, 0, 2**60), "more than it has bytes"),
+        (struct.pack("<QQQ", 0x112, 0, 2**60), "more than 100000"),
         (listed(array(2, axes=(2**40, 2**40))), "ends within array 0"),
         (listed(array(2, axes=(-1, 6))), r"array 0 has the shape .-1, 6"),
         (listed(array(2, axes=())), "array 0 has no shape"),
@@ -103,7 +114,8 @@ def test_files_of_every_version_are_read(tmp_path, version):
         (listed(array(2), names=(b"\xff",)), "name 0 is no text"),
         (listed(array(2), names=(b"x" * 5000,)), "name 0 has 5000 bytes"),
         (listed(array(2), array(2), names=(b"a", b"a")), "2 arrays and 1 different names"),
-        (listed(array(2), array(2), names=(b"a",)), "2 arrays and 1 different names"),
+        (listed(array(2), array(2), names=(b"a",)), "2 arrays and 1 names"),
+        (listed(array(2))[:-17] + struct.pack("<Q", 2**40), "1 arrays and 1099511627776 names"),
         (listed(array(2)) + b"more", "4 bytes behind its end"),
     ],
 )

@@ -13,6 +13,7 @@ from gluon_ran._files import atomic_path
 from gluon_ran.deploy.fusion import fold_batch_norms
 from gluon_ran.deploy.precisions import BUILDERS
 from gluon_ran.models import ResidualAttentionNet
+from gluon_ran.models.params_file import write_params_file
 from gluon_ran.training.fusion import has_onednn
 from gluon_ran.training.precision import cpu_has_bfloat16
 
@@ -108,7 +109,7 @@ class OptimizedNetwork(Block):
             for name, parameter in self.graph.collect_params().items()
         }
         with atomic_path(parameters) as temporary:
-            mx.nd.save(str(temporary), arrays)
+            write_params_file(temporary, arrays)
         with atomic_path(symbol) as temporary:
             text = self.symbol.tojson(remove_amp_cast=False)
             temporary.write_text(text, encoding="utf-8")

@@ -15,6 +15,7 @@ from gluon_ran._files import atomic_path, sha256_of
 from gluon_ran.data import Normalization
 from gluon_ran.data.pictures import FITS, check_choice, checked_size
 from gluon_ran.models.baseline import Baseline
+from gluon_ran.models.params_file import write_params_file
 from gluon_ran.models.spec import Spec
 from gluon_ran.models.weights import WeightsError
 from gluon_ran.models.zoo import spec_from_json
@@ -81,9 +82,9 @@ def save_with_card(
     with atomic_path(path) as new_weights, atomic_path(beside) as new_card:
         if isinstance(weights, HybridBlock):
             nd.waitall()  # Else stale BatchNorm statistics are written under static_alloc.
-            weights.save_parameters(str(new_weights))
-        else:
-            nd.save(str(new_weights), dict(weights))
+            named = weights._collect_params_with_prefix()
+            weights = {name: parameter._reduce() for name, parameter in named.items()}
+        write_params_file(new_weights, weights)
         normalization = card.normalization
         content = {
             "sha256": sha256_of(new_weights),

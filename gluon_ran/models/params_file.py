@@ -30,12 +30,14 @@ _DTYPES = {
     0: np.float32, 1: np.float64, 2: np.float16, 3: np.uint8, 4: np.int32, 5: np.int8, 6: np.int64,
     7: np.bool_,
 }  # fmt: skip
-_KINDS = {np.dtype(dtype): kind for kind, dtype in _DTYPES.items()}
 _BFLOAT16 = 12
+_KINDS = {np.dtype(dtype): kind for kind, dtype in _DTYPES.items()}
 _CPU = 1
 
 # More axes than any array has; NumPy takes no more than 32.
 _MOST_AXES = 32
+# Networks have thousands.
+_MOST_ARRAYS = 100_000
 _LONGEST_NAME = 4096
 
 
@@ -46,8 +48,8 @@ class ParamsFileError(ValueError):
 def read_params_file(path: Path) -> dict[str, np.ndarray] | list[np.ndarray]:
     """The arrays of a file that `mxnet.nd.save` wrote: by name, or a list where they have none.
 
-    Nothing is read that the file's own size does not allow, so a broken file takes no more memory
-    than its size.
+    Nothing is read that the file's own size does not allow, so a broken file of a few large arrays
+    takes no more memory than its size, and one of many small ones a few megabytes more.
 
     Raises:
         ParamsFileError: the file is damaged, or holds what `save_parameters` never writes: sparse
@@ -59,15 +61,15 @@ def read_params_file(path: Path) -> dict[str, np.ndarray] | list[np.ndarray]:
         if reader.unpack("<Q", "the beginning")[0] != _LIST_MAGIC:
             raise ParamsFileError("it does not begin as such a file does")
         _, count = reader.unpack("<QQ", "the number of arrays")
-        if count > reader.left():
-            raise ParamsFileError(f"it tells of {count} arrays, more than it has bytes")
+        if count > _MOST_ARRAYS:
+            raise ParamsFileError(f"it tells of {count} arrays, more than {_MOST_ARRAYS}")
         arrays = [_array(reader, f"array {number}") for number in range(count)]
-        names = _names(reader)
+        names = _names(reader, count)
         if reader.left():
             raise ParamsFileError(f"it has {reader.left()} bytes behind its end")
     if not names:
         return arrays
-    if len(names) != count or len(set(names)) != count:
+    if len(set(names)) != count:
         raise ParamsFileError(f"it has {count} arrays and {len(set(names))} different names")
     return dict(zip(names, arrays))
 
@@ -79,20 +81,29 @@ def write_params_file(path: Path, arrays: Mapping[str, np.ndarray | mx.nd.NDArra
         ParamsFileError: an array has a data type that such files have none for, or no numbers.
         OSError: it can't be written, as where the disk is full.
     """
+    for name, array in arrays.items():
+        if np.dtype(array.dtype) not in _KINDS or not array.size or not array.ndim:
+            raise ParamsFileError(
+                f"{name} is {array.dtype} of the shape {tuple(array.shape)}, which such a file "
+                "can't hold: give float32, at least one number and one axis"
+            )
+        if len(name.encode("utf-8")) > _LONGEST_NAME:
+            raise ParamsFileError(f"a name begins {name[:40]} and has over {_LONGEST_NAME} bytes")
     with open(path, "wb") as file:
         file.write(struct.pack("<QQQ", _LIST_MAGIC, 0, len(arrays)))
-        for name, array in arrays.items():
-            array = array.asnumpy() if isinstance(array, mx.nd.NDArray) else array
-            if array.dtype not in _KINDS or not array.size or not array.ndim:
-                raise ParamsFileError(f"{name} is {array.dtype} of the shape {array.shape}")
-            file.write(struct.pack("<IiI", _VERSION_2, _DENSE, array.ndim))
-            file.write(struct.pack(f"<{array.ndim}q", *array.shape))
-            file.write(struct.pack("<iii", _CPU, 0, _KINDS[array.dtype]))
-            file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+        for array in arrays.values():
+            _write_array(file, array.asnumpy() if isinstance(array, mx.nd.NDArray) else array)
         file.write(struct.pack("<Q", len(arrays)))
         for name in arrays:
             text = name.encode("utf-8")
             file.write(struct.pack("<Q", len(text)) + text)
+
+
+def _write_array(file: BinaryIO, array: np.ndarray) -> None:
+    file.write(struct.pack("<IiI", _VERSION_2, _DENSE, array.ndim))
+    file.write(struct.pack(f"<{array.ndim}q", *array.shape))
+    file.write(struct.pack("<iii", _CPU, 0, _KINDS[array.dtype]))
+    file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
 
 
 class _Reader:
@@ -152,10 +163,10 @@ def _shape(reader: _Reader, magic: int, what: str) -> tuple[int, ...]:
     return shape
 
 
-def _names(reader: _Reader) -> list[str]:
+def _names(reader: _Reader, arrays: int) -> list[str]:
     (count,) = reader.unpack("<Q", "the number of names")
-    if count > reader.left():
-        raise ParamsFileError(f"it tells of {count} names, more than it has bytes")
+    if count not in (0, arrays):
+        raise ParamsFileError(f"it has {arrays} arrays and {count} names")
     names = []
     for number in range(count):
         what = f"name {number}"

@@ -86,6 +86,8 @@ def read_params(path: Path) -> dict[str, mx.nd.NDArray]:
         raise WeightsError(
             f"{path} can't be read as MXNet parameters ({error}): copy or make it again"
         ) from None
+    except MemoryError:
+        raise WeightsError(f"{path} tells of arrays that don't fit into memory") from None
     if not isinstance(arrays, dict) or not arrays:
         raise WeightsError(f"{path} holds no named arrays: give what `save_parameters` wrote")
     return {name: mx.nd.array(array, dtype=array.dtype) for name, array in arrays.items()}
