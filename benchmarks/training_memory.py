@@ -171,16 +171,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measures, prints the table and writes the JSON."""
     args = _parser().parse_args(argv)
     origin, cases = provenance(argv), []
-    try:
-        for model, batch_size in args.networks:
-            for dtype in args.dtypes:
-                pair = [Case(model, batch_size, dtype, again) for again in (False, True)]
-                cases += measure(pair, args.rounds, args.steps, args.warmup)
-    except RuntimeError as error:
-        sys.exit(f"error: {error}")
     settings = {name: vars(args)[name] for name in ("rounds", "steps", "warmup")}
     result = {"what": "memory and speed of training", **origin, **settings, "cases": cases}
-    write_json(args.out, result)
+    for model, batch_size in args.networks:
+        for dtype in args.dtypes:
+            pair = [Case(model, batch_size, dtype, again) for again in (False, True)]
+            try:
+                cases += measure(pair, args.rounds, args.steps, args.warmup)
+            except RuntimeError as error:
+                sys.exit(f"error: {error}")
+            # What is measured is kept, whatever comes behind it.
+            write_json(args.out, result)
     print(table(result))
     print(f"written: {args.out}")
 

@@ -4,14 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small import RECIPE, SPEC, net, train_batches, validation_batches
+from small import RECIPE, SPEC, data_record, net, train_batches, validation_batches
 
 from gluon_ran.models import Baseline, ResidualAttentionNet, build
 from gluon_ran.models.graph import Graph
-from gluon_ran.training import fit
+from gluon_ran.training import RunDirectory, fit
+from gluon_ran.training.binding import settings_of_bind
 from gluon_ran.training.gradient_graph import with_gradients
 from gluon_ran.training.precision import cpu_has_bfloat16, symbol_of
-from gluon_ran.training.recompute import recomputed, settings_of_bind
+from gluon_ran.training.recompute import recomputed
 from gluon_ran.training.step import Stepper
 from gluon_ran.training.targets import soft_targets
 
@@ -92,16 +93,69 @@ def test_several_devices_share_a_batch():
     assert_equal(plain, again)
 
 
-def test_a_run_is_the_same_whether_it_recomputes_or_not():
-    histories = [
-        fit(
-            net(), replace(RECIPE, epochs=2), train_batches(), validation_batches(), classes=3,
-            recompute=recompute, progress=False,
-        )
+@pytest.mark.parametrize("sizes", [(), ((8, 1),)])
+def test_a_run_is_the_same_whether_it_recomputes_or_not(tmp_path, sizes):
+    recipe = replace(RECIPE, epochs=2, progressive_sizes=sizes)
+
+    def train(recompute, run=None, epochs=2):
+        history = fit(
+            net(), recipe, train_batches(), validation_batches(), classes=3, recompute=recompute,
+            run=run, progress=False,
+        )  # fmt: skip
+        return [(e.losses, e.val_loss, e.val_top1) for e in history.epochs]
+
+    plain = train(False)
+    run = RunDirectory.start(tmp_path / "run", SPEC, recipe, data_record())
+    assert train(True, run) == plain
+    # Goes on behind the first epoch, in either way.
+    for recompute in (False, True):
+        (run.checkpoints / "epoch-0002.json").unlink()
+        assert train(recompute, run) == plain[1:]
+
+
+def test_layers_may_be_frozen_between_steps():
+    plain, again = stepper(), stepper(recompute=True)
+    for each in (plain, again):
+        steps(each, [8])
+        each.net.freeze(1)
+    frozen = again.net.features.stem[0].weight.data().asnumpy()
+    steps(again, [8])
+    assert np.array_equal(again.net.features.stem[0].weight.data().asnumpy(), frozen)
+
+
+def test_zero_gradients_have_their_place():
+    class Head(mx.gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                self.one = mx.gluon.nn.Dense(3, in_units=3 * 16 * 16)
+                self.other = mx.gluon.nn.Dense(3, in_units=3)
+
+        def hybrid_forward(self, F, x):
+            y = self.one(x)
+            return self.other(F.BlockGrad(F.relu(y))) + y
+
+    plain, again = (
+        steps(Stepper(Head(), RECIPE, [mx.cpu()], "local", recompute))
         for recompute in (False, True)
-    ]  # fmt: skip
-    rows = [[(e.losses, e.val_loss, e.val_top1) for e in h.epochs] for h in histories]
-    assert rows[0] == rows[1]
+    )
+    assert_equal(plain, again)
+
+
+def test_gradients_that_add_up_are_refused():
+    each = stepper(recompute=True)
+    each.net.output.weight.grad_req = "add"
+    with pytest.raises(ValueError, match="dense0_weight is 'add': set it to 'write'"):
+        steps(each, [8])
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_network_of_which_all_is_frozen_is_refused(recompute):
+    made = net()
+    made.initialize()
+    made.collect_params().setattr("grad_req", "null")
+    with pytest.raises(ValueError, match="no parameter is left to train"):
+        Stepper(made, RECIPE, [mx.cpu()], "local", recompute)
 
 
 def test_the_scale_of_the_loss_is_that_of_the_gradients():

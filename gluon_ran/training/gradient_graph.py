@@ -149,8 +149,9 @@ def _restore(recorded: Graph, plain: Graph, names: dict[str, str]) -> None:
             node["name"] = names.get(node["name"], node["name"])
             continue
         mark = node.get("attrs", {}).get(_MARK)
-        if mark is not None:
-            node["attrs"] = plain.nodes[int(mark)].get("attrs", {})
+        if mark is None:  # sums of gradients, and gradients of zero
+            continue
+        node["attrs"] = plain.nodes[int(mark)].get("attrs", {})
         if number not in backward:
             forward[mark] = number
             node["name"] = plain.nodes[int(mark)]["name"]

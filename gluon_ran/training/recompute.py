@@ -10,14 +10,12 @@ keeps its input and what its 3x3 convolution gives. It is the idea of sublinear 
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models.graph import Graph, is_relu, is_true
+from gluon_ran.training.binding import bind_both_passes
 from gluon_ran.training.gradient_graph import HEAD, backward_nodes, with_gradients
 from gluon_ran.training.precision import symbol_of
 
@@ -42,17 +40,25 @@ class RecomputedPasses:
     Args:
         net: an initialised network.
         dtype: "float32" or "bfloat16".
-        shape: (N, C, H, W) of the batches; N may differ from call to call.
+        shape: (N, C, H, W) of the batches; N may differ from call to call, and each other one takes
+            a graph of its own.
+
+    Raises:
+        ValueError: where a parameter's gradients are to be added up.
     """
 
     def __init__(self, net: HybridBlock, dtype: str, shape: tuple[int, ...]) -> None:
         self._net, self._dtype, self._shape = net, dtype, shape
         self._graphs: dict[tuple[mx.Context, int], _Graph] = {}
+        self._trained: tuple[str, ...] = ()
 
     def __call__(
         self, images: Sequence[mx.nd.NDArray], targets: Sequence[mx.nd.NDArray], scale: float
     ) -> tuple[list[mx.nd.NDArray], list[mx.nd.NDArray]]:
         """See `RecordedPasses`."""
+        trained = tuple(n for n, p in self._net.collect_params().items() if p.grad_req != "null")
+        if trained != self._trained:
+            self._graphs, self._trained = {}, trained
         results = [self._graph(x, y)(x, y, scale) for x, y in zip(images, targets)]
         return [scores for scores, _ in results], [losses for _, losses in results]
 
@@ -98,31 +104,18 @@ class _Graph:
             for name in scores.list_arguments()
             if name != "data" and parameters[name].grad_req != "null"
         ]
+        _check_grad_req(self._trained)
         self._context = context
         shapes = {"data": shape, "target": (shape[0], classes)}
         names = [parameter.name for parameter in self._trained]
         graph = recomputed(with_gradients(mx.sym.Group([loss, scores]), shapes, names))
-        shapes[HEAD] = (shape[0],)
-        sizes, _, auxiliary_sizes = graph.infer_shape(**shapes)
-
-        def array(name: str, size: tuple[int, ...]) -> mx.nd.NDArray:
-            if name in parameters:
-                return parameters[name].data(context)
-            return mx.nd.empty(size, ctx=context)
-
-        with settings_of_bind():
-            self._executor = graph.bind(
-                context,
-                args=dict(zip(graph.list_arguments(), map(array, graph.list_arguments(), sizes))),
-                aux_states=dict(
-                    zip(
-                        graph.list_auxiliary_states(),
-                        map(array, graph.list_auxiliary_states(), auxiliary_sizes),
-                    )
-                ),
-                grad_req="null",
-                shared_exec=shares._executor if shares is not None else None,
-            )
+        inputs = [*scores.list_arguments(), *scores.list_auxiliary_states()]
+        known = {name: parameters[name].data(context) for name in inputs if name != "data"}
+        self._executor = bind_both_passes(
+            graph, context, known, {**shapes, HEAD: shape[:1]}, shares and shares._executor
+        )
+        # Always the same arrays, which each run writes to.
+        self._losses, self._scores, *self._gradients = self._executor.outputs
 
     def __call__(
         self, images: mx.nd.NDArray, targets: mx.nd.NDArray, scale: float
@@ -133,58 +126,31 @@ class _Graph:
             Scores (N, classes) and losses (N,).
         """
         self._executor.arg_dict[HEAD][:] = scale
-        loss, scores, *gradients = self._executor.forward(
-            is_train=True, data=images, target=targets
-        )
-        for parameter, gradient in zip(self._trained, gradients):
+        self._executor.forward(is_train=True, data=images, target=targets)
+        for parameter, gradient in zip(self._trained, self._gradients):
             _set_gradient(parameter, self._context, gradient)
-        return scores, loss
+        return self._scores, self._losses
+
+
+def _check_grad_req(parameters: Sequence[Parameter]) -> None:
+    for parameter in parameters:
+        if parameter.grad_req != "write":
+            raise ValueError(
+                f"recomputation writes gradients, and grad_req of {parameter.name} is "
+                f"{parameter.grad_req!r}: set it to 'write', or leave recomputation out"
+            )
 
 
 def _set_gradient(parameter: Parameter, context: mx.Context, gradient: mx.nd.NDArray) -> None:
-    """Makes an array the parameter's gradient, in place of the array that was."""
+    """Makes an array the parameter's gradient, as if autograd had written it.
+
+    A copy would take the memory of all weights once more.
+    """
     data, place = parameter.data(context), parameter.list_ctx().index(context)
     if parameter._grad[place] is not gradient:
         parameter._grad[place] = gradient
         autograd.mark_variables([data], [gradient], parameter.grad_req)
     data._fresh_grad = True
-
-
-# MXNet reads them where it prepares a graph. Without the first it would take a graph that it need
-# not derive for one of inference. The second plans the memory that outputs share in five ways, and
-# takes the least.
-_SETTINGS = {"MXNET_SUBGRAPH_BACKEND": "NONE", "NNVM_AUTO_SEARCH_MATCH_RANGE": "1"}
-
-
-@contextmanager
-def settings_of_bind() -> Iterator[None]:
-    """What MXNet must be told where it prepares a graph of both passes."""
-    before = {name: os.environ.get(name) for name in _SETTINGS}
-    os.environ.update(_SETTINGS)
-    try:
-        with _without_lines(b"MXNET_SUBGRAPH_BACKEND=NONE is detected"):
-            yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _without_lines(text: bytes) -> Iterator[None]:
-    """Keeps lines with a text, which MXNet's C++ prints, from standard error."""
-    with tempfile.TemporaryFile() as kept:
-        before = os.dup(2)
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(before, 2)
-            os.close(before)
-            kept.seek(0)
-            os.write(2, b"".join(line for line in kept if text not in line))
 
 
 def recomputed(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
