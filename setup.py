@@ -65,6 +65,6 @@ setup(
         "cpu": ["mxnet==1.9.1"],
         "cu112": ["mxnet-cu112==1.9.1", *CUDA_11],
         "onnx": ONNX,
-        "test": [*ONNX, "packaging", "pytest>=8", "ruff>=0.17,<0.18"],
+        "test": [*ONNX, "packaging", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.17,<0.18"],
     },
 )

@@ -7,6 +7,9 @@ from pathlib import Path
 
 # Before anything imports matplotlib, here or in a subprocess.
 os.environ["MPLBACKEND"] = "Agg"
+# Processes side by side have a thread each; gluon_ran would give each as many as there are cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

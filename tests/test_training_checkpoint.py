@@ -69,26 +69,102 @@ def test_weights_are_plain_gluon_files_and_nothing_is_pickled(tmp_path):
         assert b"cnumpy" not in path.read_bytes() and b"cmxnet" not in path.read_bytes()
 
 
-def test_only_last_best_and_every_periodth_weights_are_kept(tmp_path):
+def files(folder, *suffixes):
+    return sorted(path.name for path in folder.iterdir() if path.suffix in suffixes)
+
+
+def test_only_the_last_ones_the_best_and_every_periodth_weights_are_kept(tmp_path):
     model, trainer = trained()
     (tmp_path / ".epoch-0009.params.1.tmp").write_text("left by a kill")
+    (tmp_path / "epoch-0000-step-000003.params").write_text("left by a kill before its manifest")
     for epoch in range(1, 8):
         save(tmp_path, epoch, model, trainer, best=epoch == 2, save_period=3)
         save(tmp_path, epoch, model, trainer, steps=17)
-    kept = sorted(path.name for path in tmp_path.glob("*epoch-*"))
-    assert kept == [
-        "epoch-0002.params", "epoch-0003.params", "epoch-0006.params",
-        "epoch-0007-step-000017.params", "epoch-0007-step-000017.states",
-    ]  # fmt: skip
+    last = ["epoch-0007", "epoch-0007-step-000017"]
+    kept = [f"epoch-000{n}" for n in (3, 6)]
+    assert files(tmp_path, ".states") == sorted(f"{stem}.states" for stem in last)
+    assert files(tmp_path, ".params") == sorted(
+        f"{stem}.params" for stem in ("epoch-0002", *kept, *last)
+    )
+    assert files(tmp_path, ".json") == sorted(f"{s}.json" for s in ("best", "last", *kept, *last))
+    assert not list(tmp_path.glob(".*"))
     assert cp.read_manifest(tmp_path, "best")["weights"] == "epoch-0002.params"
+    save(tmp_path, 8, model, trainer, best=True)
+    assert "epoch-0002.params" not in files(tmp_path, ".params")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_as_many_checkpoints_are_kept_as_are_asked_for(tmp_path, count):
+    model, trainer = trained()
+    for epoch in range(1, 6):
+        save(tmp_path, epoch, model, trainer, keep_last=count)
+    assert files(tmp_path, ".states") == [f"epoch-{n:04d}.states" for n in range(6 - count, 6)]
 
 
 def test_another_save_period_spares_what_was_kept_before(tmp_path):
     model, trainer = trained()
     for epoch in range(1, 7):
-        save(tmp_path, epoch, model, trainer, save_period=2 if epoch < 5 else 0)
-    kept = sorted(path.name for path in tmp_path.glob("*.params"))
-    assert kept == ["epoch-0002.params", "epoch-0004.params", "epoch-0006.params"]
+        save(tmp_path, epoch, model, trainer, save_period=2 if epoch < 5 else 0, keep_last=1)
+    assert files(tmp_path, ".params") == [f"epoch-000{n}.params" for n in (2, 4, 6)]
+
+
+def damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "missing":
+        path.unlink()
+    elif how == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "empty":
+        path.write_bytes(b"")
+    else:
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("suffix", ["params", "states", "json"])
+@pytest.mark.parametrize("how", ["flip", "cut", "empty", "missing"])
+def test_the_checkpoint_before_is_used_in_place_of_a_damaged_one(tmp_path, caplog, suffix, how):
+    model, trainer = trained()
+    for epoch in (1, 2):
+        save(tmp_path, epoch, model, trainer)
+    assert cp.newest_whole(tmp_path)["epochs"] == 2
+    damage(tmp_path / f"epoch-0002.{suffix}", how)
+    assert cp.newest_whole(tmp_path)["epochs"] == 1
+    if (suffix, how) != ("json", "missing"):
+        assert f"epoch-0002.{suffix}" in caplog.text
+    save(tmp_path, 1, model, trainer, steps=5)
+    assert files(tmp_path, ".states") == ["epoch-0001-step-000005.states", "epoch-0001.states"]
+    damage(tmp_path / "epoch-0001-step-000005.params", "flip")
+    damage(tmp_path / "epoch-0001.states", "cut")
+    with pytest.raises(CheckpointError, match="no checkpoint that is whole.*0005.params.*0001.sta"):
+        cp.newest_whole(tmp_path)
+
+
+def test_every_flipped_bit_of_a_manifest_is_found(tmp_path):
+    model, trainer = trained()
+    save(tmp_path, 1, model, trainer)
+    path = tmp_path / "epoch-0001.json"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        for bit in range(8):
+            flipped = bytearray(whole)
+            flipped[place] ^= 1 << bit
+            path.write_bytes(flipped)
+            try:
+                assert cp.read_manifest(tmp_path, "epoch-0001") == json.loads(whole)
+            except CheckpointError:
+                continue
+
+
+def test_a_checkpoint_of_another_run_is_not_taken_up(tmp_path, caplog):
+    model, trainer = trained()
+    save(tmp_path, 1, model, trainer, run_id="ours")
+    save(tmp_path, 2, model, trainer, run_id="theirs")
+    assert cp.newest_whole(tmp_path, "ours")["epochs"] == 1
+    assert "epoch-0002.json belongs to another run" in caplog.text
+    with pytest.raises(CheckpointError, match="belongs to another run"):
+        cp.newest_whole(tmp_path, "somebody else's")
+    assert cp.newest_whole(tmp_path / "nowhere", "ours") is None
 
 
 @pytest.mark.parametrize("failing", ["params", "states", "json"])

@@ -8,8 +8,15 @@ from small import RECIPE, SPEC, data_record, dataset, net, train_batches, valida
 
 from gluon_ran import fit
 from gluon_ran.data import Dataset
-from gluon_ran.models import Baseline, get_model
-from gluon_ran.training import CheckpointError, RunDirectory, TrainingDiverged, loop
+from gluon_ran.models import Baseline, build, get_model
+from gluon_ran.training import (
+    CheckpointError,
+    RunDirectory,
+    RunError,
+    TrainingDiverged,
+    checkpoint,
+    loop,
+)
 from gluon_ran.training.interrupt import StopRequest
 from gluon_ran.training.precision import cpu_has_bfloat16
 
@@ -51,8 +58,8 @@ def assert_equal(one, other):
         assert np.array_equal(one[name], other[name]), name
 
 
-def interrupt_after(batches, epochs, steps):
-    """The same batches, with Ctrl-C while a batch of an epoch is made."""
+def interrupt_after(batches, epochs, steps, number=signal.SIGINT):
+    """The same batches, with a signal while a batch of an epoch is made."""
 
     class Interrupting:
         def __init__(self, inner):
@@ -64,7 +71,7 @@ def interrupt_after(batches, epochs, steps):
         def __iter__(self):
             for step, batch in enumerate(self.inner):
                 if step == steps:
-                    signal.raise_signal(signal.SIGINT)
+                    signal.raise_signal(number)
                 yield batch
 
     return lambda epoch: Interrupting(batches(epoch)) if epoch == epochs else batches(epoch)
@@ -166,19 +173,63 @@ def test_a_run_directory_holds_everything_of_a_run(tmp_path):
     names = {path.relative_to(run.path).parts[0] for path in run.path.rglob("*")}
     assert names == {
         "spec.json", "recipe.json", "data.json", "metrics.jsonl", "checkpoints", "events",
-        "curves.png",
+        "curves.png", "run.lock",
     }  # fmt: skip
     row = run.metrics()[-1]
     assert row["epoch"] == 2 and 0 <= row["val_top1"] <= row["val_top5"] <= 1
     assert (run.path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_damaged_checkpoint_is_not_trained_on(tmp_path):
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
     run = new_run(tmp_path / "run")
-    train(recipe=RECIPE, run=run, batches=interrupt_after(train_batches(), 1, 0), workers=0)
+    train(run=run, batches=interrupt_after(train_batches(), 1, 0), workers=0)
     path = run.checkpoints / "epoch-0001-step-000001.params"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match="epoch-0001-step-000001.params is damaged"):
+    resumed, history = train(run=run)
+    assert "epoch-0001-step-000001.params is damaged" in caplog.text
+    assert history.completed and len(history.epochs) == 2
+    assert_equal(arrays(resumed), arrays(train()[0]))
+
+
+def test_damaged_checkpoints_are_not_trained_on(tmp_path):
+    run = new_run(tmp_path / "run")
+    train(run=run, batches=interrupt_after(train_batches(), 1, 0), workers=0)
+    for path in run.checkpoints.glob("*.params"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="no checkpoint that is whole"):
+        train(run=run)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_run_saved_every_step_goes_on_from_any_to_the_same_bits(tmp_path, dtype, dropout):
+    if dtype == "bfloat16" and not cpu_has_bfloat16():
+        pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
+    recipe, spec = replace(MIXED, dtype=dtype), replace(SPEC, dropout=dropout)
+    quiet, _ = train(build(spec), recipe)
+    run = RunDirectory.start(tmp_path / "run", spec, recipe, data_record())
+    settings = {"recipe": recipe, "run": run, "save_every": 1, "keep_last": 20}
+    saved, _ = train(build(spec), **settings)
+    assert_equal(arrays(quiet), arrays(saved))
+    stems = sorted(path.stem for path in run.checkpoints.glob("epoch-*.json"))
+    assert len(stems) == 3 * 3
+    for stem in ("epoch-0000-step-000002", "epoch-0002-step-000001"):
+        for later in stems[stems.index(stem) + 1 :]:
+            (run.checkpoints / f"{later}.json").unlink(missing_ok=True)
+        resumed, history = train(build(spec), **settings)
+        assert history.completed
+        assert_equal(arrays(quiet), arrays(resumed))
+
+
+def test_numbers_to_save_by_are_checked(tmp_path):
+    with pytest.raises(ValueError, match="keep_last 0"):
+        train(run=new_run(tmp_path / "run"), keep_last=0)
+
+
+def test_a_run_directory_that_was_taken_over_is_refused(tmp_path):
+    run = new_run(tmp_path / "run")
+    new_run(tmp_path / "run", replace(RECIPE, lr=0.2))
+    with pytest.raises(RunError, match="lr 0.2 there, 0.05 now"):
         train(run=run)
 
 
@@ -215,6 +266,17 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, monkeypatch):
     assert not run.has_checkpoint()
 
 
+def test_sigterm_stops_as_ctrl_c_does_and_is_told_from_it(tmp_path):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        run = new_run(tmp_path / str(number))
+        broken = interrupt_after(train_batches(), 1, 1, number)
+        _, history = train(run=run, batches=broken, workers=0)
+        assert history.stopped_by == number and not history.completed
+        resumed, history = train(run=run)
+        assert history.completed and history.stopped_by is None
+    assert_equal(arrays(resumed), arrays(train()[0]))
+
+
 def test_a_second_ctrl_c_interrupts_at_once():
     with StopRequest() as stop:
         signal.raise_signal(signal.SIGINT)
@@ -226,14 +288,14 @@ def test_a_second_ctrl_c_interrupts_at_once():
 
 
 def test_a_second_ctrl_c_while_saving_leaves_the_epoch_before(tmp_path, monkeypatch):
-    save = loop.checkpoint.save_checkpoint
+    save = checkpoint.save_checkpoint
 
     def interrupted(*args, epochs, **kwargs):
         if epochs == 2:
             raise KeyboardInterrupt
         save(*args, epochs=epochs, **kwargs)
 
-    monkeypatch.setattr(loop.checkpoint, "save_checkpoint", interrupted)
+    monkeypatch.setattr(checkpoint, "save_checkpoint", interrupted)
     run = new_run(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
         train(run=run)

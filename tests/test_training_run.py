@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -16,27 +18,26 @@ def start(path, spec=SPEC, recipe=RECIPE, data=None):
 def saved(run):
     """The run with a checkpoint, as far as the run directory looks at it."""
     run.checkpoints.mkdir()
-    manifest = {
-        "epochs": 1,
-        "steps": 0,
-        "keep": False,
-        "weights": "w",
-        "states": "s",
-        "sha256": {},
-        "progress": {},
-    }
-    (run.checkpoints / "last.json").write_text(json.dumps(manifest))
+    (run.checkpoints / "epoch-0001.json").write_text("{}")
     return run
 
 
 def test_a_run_is_read_back_as_it_was_started(tmp_path):
     start(tmp_path / "a" / "run")
     run = RunDirectory.open(tmp_path / "a" / "run")
-    assert (run.spec, run.recipe, run.data) == (SPEC, RECIPE, data_record())
+    assert (run.spec, run.recipe) == (SPEC, RECIPE)
+    assert {**run.data, "run_id": None} == {**data_record(), "run_id": None}
     assert np.array_equal(
         run.normalization.mean, np.float32(data_record()["normalization"]["mean"])
     )
     assert not run.has_checkpoint() and run.metrics() == []
+
+
+def test_a_run_keeps_its_id(tmp_path):
+    first = saved(start(tmp_path / "run")).data["run_id"]
+    assert start(tmp_path / "run").data["run_id"] == first
+    assert RunDirectory.open(tmp_path / "run").data["run_id"] == first
+    assert start(tmp_path / "other").data["run_id"] != first
 
 
 def test_starting_again_takes_the_same_run_up(tmp_path):
@@ -122,3 +123,29 @@ def test_another_damaged_line_of_metrics_is_named(tmp_path):
     (run.path / "metrics.jsonl").write_text('{"epoch": 0}\n{"epo\n{"epoch": 2}\n')
     with pytest.raises(RunError, match="line 2 of .*metrics.jsonl is damaged"):
         run.metrics()
+
+
+def test_one_process_at_a_time_writes_to_a_run(tmp_path):
+    run = start(tmp_path / "run")
+    held = (
+        "import sys; from gluon_ran.training import RunDirectory\n"
+        "with RunDirectory.open(sys.argv[1]).writing():\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", held, str(run.path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as other:  # fmt: skip
+        try:
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(RunError, match=f"written to by process {other.pid} on "):
+                with run.writing():
+                    pass
+            with pytest.raises(RunError, match="choose another --save-dir"):
+                start(tmp_path / "run", recipe=replace(RECIPE, lr=0.2))
+            assert RunDirectory.open(run.path).recipe == RECIPE
+        finally:
+            other.kill()
+    with run.writing():
+        pass
+    start(tmp_path / "run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,8 @@ from gluon_ran.training.monitor import LOG
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-INTERRUPTED = 130
+# Exit codes: behind Ctrl-C, and behind SIGTERM (EX_TEMPFAIL: start it again).
+INTERRUPTED, TERMINATED = 130, 75
 _EVALUATED_PIXELS = 250 * 32 * 32
 
 
@@ -126,6 +128,14 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         "(default: 10)",
     )  # fmt: skip
     group.add_argument(
+        "--save-every", type=_count, default=0, metavar="STEPS",
+        help="save behind every so many steps of an epoch too; 0: behind epochs alone (default: 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--keep-last", type=_count, default=2, metavar="K",
+        help="checkpoints to keep; one that is damaged gives way to the one before (default: 2)",
+    )  # fmt: skip
+    group.add_argument(
         "-j", "--workers", type=_count, default=4, metavar="N",
         help="batches made ahead in the background; 0 makes them in turn (default: 4)",
     )  # fmt: skip
@@ -214,6 +224,8 @@ def train(args: argparse.Namespace) -> int:
         workers=args.workers,
         recompute=args.recompute,
         save_period=args.save_period,
+        save_every=args.save_every,
+        keep_last=args.keep_last,
         log_dir=args.log_dir,
     )
     return _report(run, history)
@@ -263,7 +275,7 @@ def _report(run: RunDirectory, history: training.History) -> int:
         LOG.info("done; everything is in %s", run.path)
         return 0
     LOG.info("the same command goes on from there")
-    return INTERRUPTED
+    return TERMINATED if history.stopped_by == signal.SIGTERM else INTERRUPTED
 
 
 @contextmanager

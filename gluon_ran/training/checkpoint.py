@@ -1,15 +1,18 @@
 """Checkpoints: weights, optimizer state and a manifest, none of them pickled, each written whole.
 
 A checkpoint behind 7 epochs is `epoch-0007.params`, plain Gluon weights, `epoch-0007.states`, the
-optimizer's arrays, and `last.json`, which names both with their SHA-256; behind 20 further steps,
-`epoch-0007-step-000020.params` and so on.
-The manifest is replaced last, so that a crash while writing leaves the one before. `best.json`
-names the weights with the best validation accuracy.
+optimizer's arrays, and `epoch-0007.json`, its manifest, which names both with their SHA-256; behind
+20 further steps, `epoch-0007-step-000020.params` and so on. The manifest is written last, so that a
+crash while writing leaves the checkpoint before. `last.json` is a copy of the newest manifest, and
+`best.json` names the weights with the best validation accuracy.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from gluon_ran.models.params_file import ParamsFileError, read_params_file, writ
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, Trainer
+
+LOG = logging.getLogger("gluon_ran")
 
 
 class CheckpointError(RuntimeError):
@@ -42,6 +47,8 @@ def save_checkpoint(
     steps: int = 0,
     best: bool = False,
     save_period: int = 0,
+    keep_last: int = 2,
+    run_id: str | None = None,
 ) -> None:
     """Writes a checkpoint and removes those that nothing needs any more.
 
@@ -54,9 +61,10 @@ def save_checkpoint(
         steps: steps that are done of the next epoch.
         best: whether this is the best epoch so far.
         save_period: keep the weights of every so many epochs for good; 0 for none.
+        keep_last: how many checkpoints to keep, this one included, at least 1.
+        run_id: of the run directory; another run's checkpoint is then told from its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    before = [read_manifest(folder, which) for which in ("last", "best")]
     # Without it, stale BatchNorm statistics are written under static_alloc.
     mx.nd.waitall()
     stem = f"epoch-{epochs:04d}" + (f"-step-{steps:06d}" if steps else "")
@@ -67,6 +75,7 @@ def save_checkpoint(
     with atomic_path(states) as temporary:
         write_params_file(temporary, optimizer_arrays(net, trainer))
     manifest = {
+        "run_id": run_id,
         "epochs": epochs,
         "steps": steps,
         "keep": bool(save_period and not steps and epochs % save_period == 0),
@@ -75,30 +84,97 @@ def save_checkpoint(
         "sha256": {path.name: sha256_of(path) for path in (params, states)},
         "progress": progress,
     }
-    if best:
-        write_text(folder / "best.json", json.dumps(manifest, indent=2) + "\n")
-    write_text(folder / "last.json", json.dumps(manifest, indent=2) + "\n")
-    _prune(folder, [old for old in before if old is not None])
+    text = json.dumps({**manifest, "checksum": _checksum(manifest)}, indent=2) + "\n"
+    for name in (stem, *(["best"] if best else []), "last"):
+        write_text(folder / f"{name}.json", text)
+    _prune(folder, stem, keep_last)
 
 
-def _prune(folder: Path, before: list[dict[str, Any]]) -> None:
-    """Removes what the manifests named before and don't any more, and what a kill left half-made.
+def _checksum(manifest: dict[str, Any]) -> str:
+    """SHA-256 of a manifest without its checksum."""
+    rest = {key: value for key, value in manifest.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
-    Weights that were saved to be kept stay.
+
+def _stems(folder: Path) -> list[str]:
+    """Names of the checkpoints that have a manifest, the newest first."""
+    found = (path.stem for path in folder.glob("epoch-*.json"))
+    return sorted(found, key=lambda stem: tuple(map(int, re.findall(r"\d+", stem))), reverse=True)
+
+
+def has_any(folder: Path) -> bool:
+    """Whether a folder has a checkpoint, whole or not."""
+    return bool(_stems(folder))
+
+
+def _prune(folder: Path, newest: str, keep_last: int) -> None:
+    """Removes all checkpoints but the last ones, and what a kill left half-made.
+
+    Newer ones than the one just written are left from before a step back, and go. The best weights
+    stay, and those that were saved to be kept, with their manifests but without states.
     """
-    last, best = (read_manifest(folder, which) for which in ("last", "best"))
-    kept = {last["weights"], last["states"]} | ({best["weights"]} if best else set())
-    for old in before:
-        if old["keep"]:
-            kept.add(old["weights"])
-        for name in {old["weights"], old["states"]} - kept:
-            (folder / name).unlink(missing_ok=True)
+    stems = _stems(folder)
+    whole = stems[stems.index(newest) :][:keep_last]
+    kept = {stem for stem in stems if (_intact(folder, stem) or {}).get("keep")}
+    best = _intact(folder, "best")
+    weights = {f"{stem}.params" for stem in (*whole, *kept)} | {best["weights"] if best else ""}
+    # Manifests first: without one the rest is no checkpoint.
+    for stem in set(stems) - {*whole, *kept}:
+        (folder / f"{stem}.json").unlink()
+    for path in folder.glob("epoch-*"):
+        stale = path.suffix == ".params" and path.name not in weights
+        if stale or (path.suffix == ".states" and path.stem not in whole):
+            path.unlink()
     for path in folder.glob(".*.tmp"):
         path.unlink()
 
 
+def _intact(folder: Path, which: str) -> dict[str, Any] | None:
+    try:
+        return read_manifest(folder, which)
+    except CheckpointError:
+        return None
+
+
+def newest_whole(folder: Path, run_id: str | None = None) -> dict[str, Any] | None:
+    """The manifest of the newest checkpoint of a run that is whole; None if there is none at all.
+
+    Args:
+        folder: of the checkpoints.
+        run_id: what `save_checkpoint` was given; None takes any run's.
+
+    Raises:
+        CheckpointError: there are checkpoints, and each is damaged or another run's.
+    """
+    problems = []
+    for stem in _stems(folder):
+        try:
+            manifest = read_manifest(folder, stem)
+            if manifest["keep"] and not (folder / manifest["states"]).exists():
+                continue  # weights that were kept, without what it takes to go on
+            if run_id is not None and manifest["run_id"] != run_id:
+                raise CheckpointError(f"{folder / stem}.json belongs to another run")
+            for part in ("weights", "states"):
+                checked_file(folder, manifest, part)
+        except CheckpointError as error:
+            problems.append(str(error))
+            LOG.warning("not used: %s", error)
+        else:
+            return manifest
+    if problems:
+        raise CheckpointError(
+            f"{folder} has no checkpoint that is whole: restore one, or start anew in another "
+            f"folder ({'; '.join(problems)})"
+        )
+    return None
+
+
 def read_manifest(folder: Path, which: str) -> dict[str, Any] | None:
-    """What `last.json` or `best.json` says, or None if there is no such file.
+    """What a manifest says, or None if there is no such file.
+
+    Args:
+        folder: of the checkpoints.
+        which: "last", "best", or a checkpoint's name, as epoch-0007.
 
     Raises:
         CheckpointError: the file is not what `save_checkpoint` writes.
@@ -108,9 +184,12 @@ def read_manifest(folder: Path, which: str) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["checksum"] != _checksum(manifest):
+            raise ValueError("its checksum is another")
         _ = (
             manifest["epochs"] + manifest["steps"],
             manifest["keep"],
+            manifest["run_id"],
             manifest["progress"].items(),
             manifest["sha256"].items(),
         )
@@ -179,7 +258,9 @@ def _read_states(path: Path) -> dict[str, mx.nd.NDArray]:
         raise CheckpointError(
             f"{path} can't be read ({error}): restore it, or start anew in another folder"
         ) from None
-    return {name: mx.nd.array(each) for name, each in saved.items()} if saved else {}
+    if isinstance(saved, list) and saved:
+        raise CheckpointError(f"{path} holds no optimizer state: start anew in another folder")
+    return {name: mx.nd.array(each, dtype=each.dtype) for name, each in dict(saved).items()}
 
 
 def optimizer_arrays(net: HybridBlock, trainer: Trainer) -> dict[str, mx.nd.NDArray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -135,6 +135,7 @@ def train_epoch(
     batches: SoftBatches,
     meter: Meter,
     recipe: Recipe,
+    behind_step: Callable[[], None],
     stop: StopRequest,
     workers: int,
     progress: bool,
@@ -146,6 +147,7 @@ def train_epoch(
         batches: what is left of the epoch.
         meter: collects the results; a new one, or that of the steps before.
         recipe: gives the learning rate.
+        behind_step: called behind each step.
         stop: asked for behind each step.
         workers: batches made ahead; 0 for none.
         progress: whether to show any.
@@ -157,21 +159,28 @@ def train_epoch(
         TrainingDiverged: a loss or a weight is not finite.
     """
     epoch, steps = batches.epoch, len(batches)
-    # MXNet's own random state can't be read, so each epoch sets it.
-    mx.random.seed((recipe.seed * 1_000_003 + epoch + 1) % (2**31 - 1))
     with ExitStack() as stack:
         bar = stack.enter_context(
             Progress(epoch, recipe.epochs, steps, enabled=progress, done=meter.steps)
         )
         ahead = stack.enter_context(prefetch(batches, workers)) if workers else batches
         for images, targets in ahead:
+            if stepper.has_dropout:
+                # MXNet's own random state can't be read, so each step sets it; it takes 1 ms.
+                mx.random.seed(_seed(recipe.seed, epoch, meter.steps))
             lr = lr_at(epoch * steps + meter.steps, steps, recipe)
             result = stepper(images, targets, lr)
             meter.add(result, lr)
             bar.step(result.count, result.loss, lr)
+            behind_step()
             if stop.requested:
                 break
         speed = bar.images_per_second
     if not meter.count or not stepper.weights_finite():
         raise TrainingDiverged(f"weights are no numbers behind step {meter.steps}", epoch)
     return speed
+
+
+def _seed(*entropy: int) -> int:
+    """A seed for MXNet, another one for each step of each epoch."""
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0]) % (2**31 - 1)

@@ -42,12 +42,14 @@ class History:
     Attributes:
         epochs: results of the epochs trained by this call.
         completed: whether the recipe's last epoch was reached.
+        stopped_by: the signal that ended it before, SIGINT or SIGTERM; None for none.
         best_top1: best validation accuracy of the whole run, earlier calls included.
         best_epoch: its epoch, from 0.
     """
 
     epochs: list[EpochResult] = field(default_factory=list)
     completed: bool = False
+    stopped_by: int | None = None
     best_top1: float | None = None
     best_epoch: int | None = None
 

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request: the step in hand is finished first."""
+"""Ctrl-C and SIGTERM as a request: the step in hand is finished first."""
 
 from __future__ import annotations
 
@@ -6,32 +6,43 @@ import signal
 import threading
 from types import FrameType
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class StopRequest:
-    """While it is open, the first Ctrl-C only sets `requested`; a second one interrupts at once.
+    """While it is open, the first SIGINT (Ctrl-C) or SIGTERM is noted; a second ends at once.
 
-    Outside the main thread, where Python takes no signals, and where Ctrl-C is ignored already, as
-    in a background job, nothing changes.
+    Outside the main thread, where Python takes no signals, nothing changes; nor does a signal that
+    is ignored already, as Ctrl-C in a background job.
 
     Attributes:
-        requested: whether Ctrl-C has been pressed.
+        signal: the number of the signal that has come; None for none.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.signal: int | None = None
+        self._before: dict[int, object] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        return self.signal is not None
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        signal.signal(signal.SIGINT, self._before)
+        self.signal = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def __enter__(self) -> StopRequest:
-        self._before = signal.getsignal(signal.SIGINT)
-        in_main = threading.current_thread() is threading.main_thread()
-        self._active = in_main and self._before is not signal.SIG_IGN
-        if self._active:
-            signal.signal(signal.SIGINT, self._take)
+        if threading.current_thread() is threading.main_thread():
+            handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+            self._before = {n: h for n, h in handlers.items() if h is not signal.SIG_IGN}
+            for number in self._before:
+                signal.signal(number, self._take)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._active:
-            signal.signal(signal.SIGINT, self._before)
+        self._restore()

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from gluon_ran.training.monitor import LOG, Board
 from gluon_ran.training.precision import check_dtype
 from gluon_ran.training.recipe import Recipe, size_at
 from gluon_ran.training.run import RunDirectory
+from gluon_ran.training.saver import Saver
 from gluon_ran.training.step import Stepper
-from gluon_ran.visualize import plot_curves
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
@@ -42,6 +43,8 @@ def fit(
     workers: int = 2,
     recompute: bool = False,
     save_period: int = 0,
+    save_every: int = 0,
+    keep_last: int = 2,
     log_dir: Path | None = None,
     progress: bool = True,
 ) -> History:
@@ -49,9 +52,10 @@ def fit(
 
     Behind each epoch the network is scored at that epoch's size of pictures.
 
-    With a run directory each epoch is saved, and Ctrl-C finishes the step in hand and saves it too
-    (a second Ctrl-C leaves at once). A run that is there already goes on behind what was saved, to
-    the same numbers as without the break; on one CPU, bit for bit.
+    With a run directory each epoch is saved, and Ctrl-C or SIGTERM finishes the step in hand and
+    saves it too (a second one leaves at once). A run that is there already goes on behind what was
+    saved, to the same numbers as without the break; on one CPU, bit for bit. No other process can
+    write to the directory meanwhile.
 
     Args:
         net: the network; it is initialised from `recipe.seed` if it is not yet.
@@ -67,6 +71,8 @@ def fit(
         recompute: keep less for the backward pass and compute it again there: the same numbers in
             less memory, somewhat slower. CPUs only.
         save_period: keep the weights of every so many epochs; 0 keeps the last and the best.
+        save_every: save behind every so many steps of an epoch too; 0 for its end alone.
+        keep_last: checkpoints to keep, for where the newest is damaged.
         log_dir: where the MXBoard events go; the run's "events" if None.
         progress: show a bar on a terminal, else lines in the log "gluon_ran".
 
@@ -74,15 +80,20 @@ def fit(
         ValueError: the precision is not one that the devices have, a size not one that the network
             takes, a label not of `classes`, or `recompute` on a GPU.
         TrainingDiverged: the loss or a weight is not finite. What was saved before stays.
-        CheckpointError: a checkpoint to go on from is damaged.
+        CheckpointError: all checkpoints to go on from are damaged.
+        RunError: another process writes to the run directory, or it now holds another run.
     """
     contexts = list(contexts) or [mx.cpu()]
     check_dtype(recipe.dtype, contexts)
     _check_sizes(net, recipe)
-    stepper, history = Stepper(net, recipe, contexts, kvstore, recompute), History()
-    start, state = _resume(stepper, run, history)
     with ExitStack() as stack:
+        if run is not None:
+            stack.enter_context(run.writing())
+            run.refuse_difference(RunDirectory.open(run.path))
+        stepper, history = Stepper(net, recipe, contexts, kvstore, recompute), History()
         stack.callback(stepper.close)
+        start, state = _resume(stepper, run, history)
+        saver = Saver(run, stepper, history, save_period, save_every, keep_last)
         stop = stack.enter_context(StopRequest())
         board = None
         if run is not None and start < recipe.epochs:
@@ -92,19 +103,25 @@ def fit(
             batches = SoftBatches(train(epoch), recipe, classes, epoch, meter.steps)
             speed = 0.0
             if meter.steps < len(batches):
-                speed = train_epoch(stepper, batches, meter, recipe, stop, workers, progress)
+                behind_step = partial(saver.behind_step, epoch, meter, len(batches))
+                speed = train_epoch(
+                    stepper, batches, meter, recipe, behind_step, stop, workers, progress
+                )
             if meter.steps < len(batches):
-                _save_within(run, stepper, history, epoch, meter)
+                where = "; it is saved" if saver.within(epoch, meter) else ""
+                LOG.info("interrupted behind step %d of epoch %d%s", meter.steps, epoch + 1, where)
+                history.stopped_by = stop.signal
                 return history
             result = _result(stepper, epoch, meter, speed, validation, recipe)
             _log(result, recipe)
-            if run is not None:
-                _save(run, stepper, result, history, save_period)
+            saver.behind_epoch(result)
+            if board is not None:
                 _show(board, stepper, result, batches, with_pictures=epoch == start)
             history.add(result)
             state = None
             if stop.requested and epoch + 1 < recipe.epochs:
                 LOG.info("interrupted behind epoch %d of %d", epoch + 1, recipe.epochs)
+                history.stopped_by = stop.signal
                 return history
     history.completed = True
     return history
@@ -120,7 +137,9 @@ def _resume(
     stepper: Stepper, run: RunDirectory | None, history: History
 ) -> tuple[int, dict[str, Any] | None]:
     """Loads the last checkpoint, if any: the epoch to go on with, and its meter's state."""
-    manifest = checkpoint.read_manifest(run.checkpoints, "last") if run is not None else None
+    manifest = None
+    if run is not None:
+        manifest = checkpoint.newest_whole(run.checkpoints, run.data.get("run_id"))
     if manifest is None:
         return 0, None
     weights = checkpoint.checked_file(run.checkpoints, manifest, "weights")
@@ -195,51 +214,3 @@ def _show(
     board.masks(stepper.masks(batches.first[:32]), step)
     if with_pictures:
         board.pictures("pictures/training", batches.first, step)
-
-
-def _progress(stepper: Stepper, best: float | None, best_epoch: int | None) -> dict[str, Any]:
-    return {
-        "best_top1": best,
-        "best_epoch": best_epoch,
-        "loss_scale": [stepper.scale.value, stepper.scale.good_steps],
-    }
-
-
-def _save(
-    run: RunDirectory, stepper: Stepper, result: EpochResult, history: History, save_period: int
-) -> None:
-    """Metrics first: a row too many is written over on resuming, one too few could not be."""
-    run.write_metrics(asdict(result))
-    best = history.improved_by(result)
-    progress = _progress(stepper, history.best_top1, history.best_epoch)
-    if best:
-        progress = _progress(stepper, result.val_top1, result.epoch)
-    checkpoint.save_checkpoint(
-        run.checkpoints,
-        stepper.net,
-        stepper.trainer,
-        progress,
-        epochs=result.epoch + 1,
-        best=best,
-        save_period=save_period,
-    )
-    title = f"{run.spec.name} on {run.data['dataset']}"
-    plot_curves(run.metrics(), run.path / "curves.png", title)
-
-
-def _save_within(
-    run: RunDirectory | None, stepper: Stepper, history: History, epoch: int, meter: Meter
-) -> None:
-    """Saves the middle of an epoch."""
-    if run is not None:
-        progress = _progress(stepper, history.best_top1, history.best_epoch)
-        checkpoint.save_checkpoint(
-            run.checkpoints,
-            stepper.net,
-            stepper.trainer,
-            {**progress, "meter": meter.state()},
-            epochs=epoch,
-            steps=meter.steps,
-        )
-    LOG.info("interrupted behind step %d of epoch %d%s", meter.steps, epoch + 1,
-             "; it is saved" if run is not None else "")  # fmt: skip

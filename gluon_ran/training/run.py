@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Callable
+import platform
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gluon_ran.data import Normalization
 from gluon_ran.models import Baseline, Spec, spec_from_json
-from gluon_ran.training.checkpoint import read_manifest, write_text
+from gluon_ran.training.checkpoint import has_any, write_text
 from gluon_ran.training.recipe import Recipe
 
 _FILES = {
     "spec.json", "recipe.json", "data.json", "metrics.jsonl", "train.log", "curves.png",
-    "checkpoints", "events",
+    "checkpoints", "events", "run.lock",
 }  # fmt: skip
 
 
@@ -32,7 +36,8 @@ class RunDirectory:
         spec: what the network is, ours or one of GluonCV's.
         recipe: how it is trained.
         data: "dataset", "data_dir", "class_names" and "normalization" of what it is trained on,
-            and whatever else must be the same for the run to go on.
+            and whatever else must be the same for the run to go on; "run_id", which its checkpoints
+            bear.
         CHECKPOINTS: name of the folder of the checkpoints.
     """
 
@@ -77,16 +82,43 @@ class RunDirectory:
         """
         run = cls(Path(path), spec, recipe, data)
         if run.has_checkpoint():
-            run.refuse_difference(cls.open(path))
-            return run
+            there = cls.open(path)
+            run.refuse_difference(there)
+            return cls(run.path, spec, recipe, {**data, "run_id": there.data.get("run_id")})
         if run.path.exists() and not (run.path.is_dir() and run._only_ours()):
             raise RunError(f"{path} holds other files than a run's: choose another --save-dir")
         run.path.mkdir(parents=True, exist_ok=True)
-        write_text(run.path / "data.json", json.dumps(data) + "\n")
-        write_text(run.path / "spec.json", spec.to_json())
-        # Last, since its presence says that the directory is whole.
-        write_text(run.path / "recipe.json", recipe.to_json())
+        run.data = {**data, "run_id": uuid.uuid4().hex}
+        with run.writing():
+            write_text(run.path / "data.json", json.dumps(run.data) + "\n")
+            write_text(run.path / "spec.json", spec.to_json())
+            # Last, since its presence says that the directory is whole.
+            write_text(run.path / "recipe.json", recipe.to_json())
         return run
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keeps other processes from writing to the directory.
+
+        The system lets go of the lock where the process ends, however it does.
+
+        Raises:
+            RunError: another one writes to it already.
+        """
+        with open(self.path / "run.lock", "a+", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.seek(0)
+                raise RunError(
+                    f"{self.path} is written to by {lock.read().strip() or 'another process'}: "
+                    "wait for its end, or choose another --save-dir"
+                ) from None
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {platform.node()}")
+            lock.flush()
+            yield
+            lock.truncate(0)
 
     def _only_ours(self) -> bool:
         names = {path.name for path in self.path.iterdir()}
@@ -108,7 +140,7 @@ class RunDirectory:
             }
             for run in (self, other)
         )
-        ignored = {"source", "name", "data_dir"}
+        ignored = {"source", "name", "data_dir", "run_id"}
         differences = [
             "{} {} there, {} now".format(key, *_shortened(theirs.get(key), ours.get(key)))
             for key in {**ours, **theirs}
@@ -132,7 +164,7 @@ class RunDirectory:
 
     def has_checkpoint(self) -> bool:
         """Whether there is something to go on from."""
-        return read_manifest(self.checkpoints, "last") is not None
+        return has_any(self.checkpoints)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, one a finished epoch; a torn last line is left out.

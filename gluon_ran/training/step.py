@@ -22,8 +22,13 @@ from gluon_ran.training.recompute import RecomputedPasses
 
 import mxnet as mx
 from mxnet import autograd
-from mxnet.gluon import HybridBlock, Trainer
+from mxnet.gluon import Block, HybridBlock, Trainer
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
+from mxnet.gluon.nn import Dropout
+
+
+def _has_dropout(block: Block) -> bool:
+    return isinstance(block, Dropout) or any(map(_has_dropout, block._children.values()))
 
 
 class StepResult(NamedTuple):
@@ -84,6 +89,7 @@ class Stepper:
         trainer: holds the optimizer's state.
         contexts: the devices.
         scale: the loss scale of float16.
+        has_dropout: whether a step draws random numbers.
 
     Args:
         net: what to train.
@@ -93,7 +99,7 @@ class Stepper:
         recompute: see `fit`.
 
     Raises:
-        ValueError: `recompute` on a GPU.
+        ValueError: `recompute` on a GPU, or a network of which all is frozen.
     """
 
     def __init__(
@@ -111,6 +117,7 @@ class Stepper:
             )
         self.net, self.contexts = net, list(contexts)
         self.scale = LossScale.of(recipe.dtype)
+        self.has_dropout = _has_dropout(net)
         self._dtype, self._recompute = recipe.dtype, recompute
         self._passes: RecordedPasses | RecomputedPasses | None = None
         self._size: tuple[int, ...] = ()
@@ -124,6 +131,8 @@ class Stepper:
         # first step, which moves the statistics of each.
         self.trainer.allreduce_grads()
         self._trained = [p for p in self.trainer._params if p.grad_req != "null"]
+        if not self._trained:
+            raise ValueError("no parameter is left to train: freeze fewer stages")
 
     def _prepare(self, recipe: Recipe) -> None:
         if isinstance(self.net, ResidualAttentionNet):

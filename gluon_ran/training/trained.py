@@ -17,7 +17,12 @@ from gluon_ran.models import (
     load_weights,
     read_card,
 )
-from gluon_ran.training.checkpoint import CheckpointError, checked_file, read_manifest
+from gluon_ran.training.checkpoint import (
+    CheckpointError,
+    checked_file,
+    newest_whole,
+    read_manifest,
+)
 from gluon_ran.training.run import RunDirectory
 
 import mxnet as mx
@@ -82,7 +87,7 @@ def find_trained(path: str | Path, which: str = "best") -> Trained:
     folder = path.resolve().parent
     if folder.name == RunDirectory.CHECKPOINTS and (folder.parent / "recipe.json").is_file():
         run = RunDirectory.open(folder.parent)
-        for manifest in (read_manifest(folder, which) for which in ("best", "last")):
+        for manifest in (read_manifest(folder, which) for which in ("best", path.stem)):
             if manifest is not None and manifest["weights"] == path.name:
                 checked_file(folder, manifest, "weights")
         return Trained(path, _card_of(run), run)
@@ -90,7 +95,10 @@ def find_trained(path: str | Path, which: str = "best") -> Trained:
 
 
 def _checkpoint(run: RunDirectory, which: str) -> Path:
-    manifest = read_manifest(run.checkpoints, which)
+    if which == "last":
+        manifest = newest_whole(run.checkpoints, run.data.get("run_id"))
+    else:
+        manifest = read_manifest(run.checkpoints, which)
     if manifest is None and which == "best" and run.has_checkpoint():
         raise CheckpointError(
             f"{run.path} has no best checkpoint yet: only epochs at the pictures' own size count, "
