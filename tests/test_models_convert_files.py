@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from foreign_cases import TOLERANCE, difference, haoxintong, tengshaofeng
 
-from gluon_ran.models import ResidualAttentionNet, read_card
+from gluon_ran.models import ResidualAttentionNet, card, read_card
 from gluon_ran.models.convert import (
     ConversionError,
     convert,
@@ -220,7 +220,7 @@ def test_a_failed_write_leaves_what_was_there(params, tmp_path, monkeypatch):
             file.write("half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(nd, "save", fail)
+    monkeypatch.setattr(card, "write_params_file", fail)
     with pytest.raises(OSError, match="disk full"):
         save_converted(convert(params), out, force=True)
     assert out.read_text() == "mine"
@@ -300,9 +300,11 @@ def test_the_check_finds_scores_that_are_no_numbers(tmp_path, capsys):
 
 
 def test_the_check_compares(params, tmp_path, monkeypatch, capsys):
-    save = nd.save
+    write = card.write_params_file
     monkeypatch.setattr(
-        nd, "save", lambda path, arrays: save(path, {k: a + 1 for k, a in arrays.items()})
+        card,
+        "write_params_file",
+        lambda path, arrays: write(path, {k: a + 1 for k, a in arrays.items()}),
     )
     assert main([str(params), "--out", str(tmp_path / "ours.params"), "--check"]) == 1
     assert "is not what was converted" in capsys.readouterr().err

@@ -66,6 +66,17 @@ def test_what_no_such_file_can_hold_is_refused_before_any_is_written(tmp_path, a
     assert not (tmp_path / "x.params").exists()
 
 
+def test_bfloat16_is_written_as_mxnet_has_it(tmp_path):
+    bfloat16 = np.dtype([("bfloat16", np.uint16)])
+    arrays = {"a": mx.nd.amp_cast(mx.nd.array([[1, -3.5]]), dtype=bfloat16)}
+    write_params_file(tmp_path / "ours.params", arrays)
+    mx.nd.save(str(tmp_path / "theirs.params"), arrays)
+    ours, theirs = ((tmp_path / f"{who}.params").read_bytes() for who in ("ours", "theirs"))
+    assert ours == theirs
+    with pytest.raises(ParamsFileError, match="array 0 is bfloat16"):
+        read_params_file(tmp_path / "ours.params")
+
+
 def test_a_full_disk_is_an_error(path):
     """MXNet's writer tells of none where the last bytes alone don't fit."""
     with pytest.raises(OSError, match="No space left"):

@@ -93,6 +93,29 @@ def test_the_network_is_initialised_from_the_seed_and_left_alone_if_it_is_alread
     assert np.array_equal(weights(again)[name], weights(second)[name])
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_step_without_finite_numbers_leaves_no_trace(devices, recompute, bad):
+    def trained(poisoned):
+        contexts = [mx.cpu(i) for i in range(devices)]
+        stepper = Stepper(net(), RECIPE, contexts, "local", recompute)
+        images, targets = batch()
+        wrong = images.copy()
+        wrong[-1, 0, 0, 0] = bad
+        results = [
+            stepper(x, targets, lr=0.05)
+            for x in ([images, wrong, wrong, images] if poisoned else [images, images])
+        ]
+        return weights(stepper), results
+
+    (ours, results), (expected, quiet) = trained(True), trained(False)
+    assert [result.skipped for result in results] == [False, True, True, False]
+    assert [results[0], results[3]] == quiet
+    for name, copies in expected.items():
+        assert all(map(np.array_equal, ours[name], copies)), name
+
+
 def test_an_overflow_under_loss_scaling_skips_the_update():
     stepper, _ = stepped(1, steps=1)
     stepper.scale.active, stepper.scale.value = True, 8.0

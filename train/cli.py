@@ -136,6 +136,16 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         help="checkpoints to keep; one that is damaged gives way to the one before (default: 2)",
     )  # fmt: skip
     group.add_argument(
+        "--max-skips", type=_count, default=10, metavar="K",
+        help="a step whose loss or gradients are not finite leaves the network as it was; training "
+        "has diverged where more than K in a row are (default: 10)",
+    )  # fmt: skip
+    group.add_argument(
+        "--on-divergence", choices=("stop", "step-back"), default="stop",
+        help="step-back goes back to the last checkpoint with half the learning rate, up to five "
+        "times (default: stop)",
+    )  # fmt: skip
+    group.add_argument(
         "-j", "--workers", type=_count, default=4, metavar="N",
         help="batches made ahead in the background; 0 makes them in turn (default: 4)",
     )  # fmt: skip
@@ -226,6 +236,8 @@ def train(args: argparse.Namespace) -> int:
         save_period=args.save_period,
         save_every=args.save_every,
         keep_last=args.keep_last,
+        max_skips=args.max_skips,
+        step_back=args.on_divergence == "step-back",
         log_dir=args.log_dir,
     )
     return _report(run, history)

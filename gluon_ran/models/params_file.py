@@ -32,6 +32,8 @@ _DTYPES = {
 }  # fmt: skip
 _BFLOAT16 = 12
 _KINDS = {np.dtype(dtype): kind for kind, dtype in _DTYPES.items()}
+# As MXNet's arrays have it.
+_KINDS[np.dtype([("bfloat16", np.uint16)])] = _BFLOAT16
 _CPU = 1
 
 # More axes than any array has; NumPy takes no more than 32.

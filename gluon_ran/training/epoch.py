@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.data import prefetch, shrink
 from gluon_ran.training.interrupt import StopRequest
-from gluon_ran.training.monitor import Progress
+from gluon_ran.training.monitor import LOG, Progress
 from gluon_ran.training.precision import LossScale
 from gluon_ran.training.recipe import Recipe, lr_at, size_at
 from gluon_ran.training.step import Stepper, StepResult
@@ -84,12 +83,23 @@ class Meter:
         steps: steps done, from the epoch's first.
         count: pictures.
         lr: learning rate of the last step.
+        skipped: steps that were left out since a loss or a gradient was no number.
+        in_a_row: how many of these the last steps were.
+
+    Args:
+        epoch: from 0.
+        scale: the loss scale; while it can fall, an overflow is its business.
+        state: of `state`, to go on with.
     """
 
     def __init__(self, epoch: int, scale: LossScale, state: dict[str, Any] | None = None) -> None:
-        state = state or {"losses": [], "total": 0.0, "hits": 0, "count": 0, "steps": 0, "lr": 0.0}
+        state = state or {
+            "losses": [], "total": 0.0, "hits": 0, "count": 0, "steps": 0, "lr": 0.0, "skipped": 0,
+            "in_a_row": 0,
+        }  # fmt: skip
         self.losses, self.count = list(state["losses"]), state["count"]
         self.steps, self.lr = state["steps"], state["lr"]
+        self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]
         self._total, self._hits = state["total"], state["hits"]
         self._epoch, self._scale = epoch, scale
 
@@ -97,7 +107,8 @@ class Meter:
         """All of it, to go on with."""
         return {
             "losses": self.losses, "total": self._total, "hits": self._hits, "count": self.count,
-            "steps": self.steps, "lr": self.lr,
+            "steps": self.steps, "lr": self.lr, "skipped": self.skipped,
+            "in_a_row": self.in_a_row,
         }  # fmt: skip
 
     @property
@@ -110,24 +121,29 @@ class Meter:
         """Share of pictures whose target's greatest class was predicted."""
         return self._hits / self.count
 
-    def add(self, result: StepResult, lr: float) -> None:
+    def add(self, result: StepResult, lr: float, max_skips: int) -> None:
         """Takes up a step.
 
         Raises:
-            TrainingDiverged: its loss is not finite.
+            TrainingDiverged: more than `max_skips` steps in a row were left out.
         """
         self.steps, self.lr = self.steps + 1, lr
-        if not math.isfinite(result.loss):
-            # A scaled loss may overflow, and its step is skipped, as long as the scale can fall.
-            if self._scale.value > 1:
-                return
+        if not result.skipped:
+            self.in_a_row = 0
+            self.losses.append(result.loss)
+            self._total += result.loss * result.count
+            self._hits += result.hits
+            self.count += result.count
+        elif self._scale.value <= 1:
+            self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
+            LOG.warning("step %d of epoch %d is left out: its loss is %s, or a gradient is no "
+                        "finite number", self.steps, self._epoch + 1, result.loss)  # fmt: skip
+        if self.in_a_row > max_skips:
             raise TrainingDiverged(
-                f"the loss became {result.loss} in step {self.steps}", self._epoch
+                f"{self.in_a_row} steps in a row had no finite loss and gradients, up to step "
+                f"{self.steps}",
+                self._epoch,
             )
-        self.losses.append(result.loss)
-        self._total += result.loss * result.count
-        self._hits += result.hits
-        self.count += result.count
 
 
 def train_epoch(
@@ -139,6 +155,7 @@ def train_epoch(
     stop: StopRequest,
     workers: int,
     progress: bool,
+    max_skips: int = 0,
 ) -> float:
     """Trains to the end of an epoch, or until it is asked to stop.
 
@@ -151,12 +168,13 @@ def train_epoch(
         stop: asked for behind each step.
         workers: batches made ahead; 0 for none.
         progress: whether to show any.
+        max_skips: see `fit`.
 
     Returns:
         Pictures a second.
 
     Raises:
-        TrainingDiverged: a loss or a weight is not finite.
+        TrainingDiverged: losses, gradients or weights are not finite.
     """
     epoch, steps = batches.epoch, len(batches)
     with ExitStack() as stack:
@@ -168,15 +186,17 @@ def train_epoch(
             if stepper.has_dropout:
                 # MXNet's own random state can't be read, so each step sets it; it takes 1 ms.
                 mx.random.seed(_seed(recipe.seed, epoch, meter.steps))
-            lr = lr_at(epoch * steps + meter.steps, steps, recipe)
+            lr = stepper.lr_factor * lr_at(epoch * steps + meter.steps, steps, recipe)
             result = stepper(images, targets, lr)
-            meter.add(result, lr)
+            meter.add(result, lr, max_skips)
             bar.step(result.count, result.loss, lr)
             behind_step()
             if stop.requested:
                 break
         speed = bar.images_per_second
-    if not meter.count or not stepper.weights_finite():
+    if not meter.count:
+        raise TrainingDiverged("no step had a finite loss and gradients", epoch)
+    if not stepper.weights_finite():
         raise TrainingDiverged(f"weights are no numbers behind step {meter.steps}", epoch)
     return speed
 

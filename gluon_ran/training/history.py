@@ -21,6 +21,7 @@ class EpochResult:
         losses: mean loss of each step.
         size: edge in pixels that its pictures were shrunk to, for training and validation; None for
             their own size.
+        skipped: steps that were left out, since their loss or a gradient was no finite number.
     """
 
     epoch: int
@@ -33,6 +34,7 @@ class EpochResult:
     images_per_second: float
     losses: list[float]
     size: int | None = None
+    skipped: int = 0
 
 
 @dataclass

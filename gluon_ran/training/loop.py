@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ def fit(
     save_period: int = 0,
     save_every: int = 0,
     keep_last: int = 2,
+    max_skips: int = 10,
+    step_back: bool = False,
     log_dir: Path | None = None,
     progress: bool = True,
 ) -> History:
@@ -73,13 +75,18 @@ def fit(
         save_period: keep the weights of every so many epochs; 0 keeps the last and the best.
         save_every: save behind every so many steps of an epoch too; 0 for its end alone.
         keep_last: checkpoints to keep, for where the newest is damaged.
+        max_skips: a step whose loss or gradients are not finite leaves the network as it was; this
+            many in a row may, then training has diverged.
+        step_back: go back to the last checkpoint then, with half the learning rate, up to five
+            times; else stop.
         log_dir: where the MXBoard events go; the run's "events" if None.
         progress: show a bar on a terminal, else lines in the log "gluon_ran".
 
     Raises:
         ValueError: the precision is not one that the devices have, a size not one that the network
             takes, a label not of `classes`, or `recompute` on a GPU.
-        TrainingDiverged: the loss or a weight is not finite. What was saved before stays.
+        TrainingDiverged: losses or gradients were not finite for too long, or a weight or the
+            validation loss is not. What was saved before stays.
         CheckpointError: all checkpoints to go on from are damaged.
         RunError: another process writes to the run directory, or it now holds another run.
     """
@@ -93,38 +100,90 @@ def fit(
         stepper, history = Stepper(net, recipe, contexts, kvstore, recompute), History()
         stack.callback(stepper.close)
         start, state = _resume(stepper, run, history)
-        saver = Saver(run, stepper, history, save_period, save_every, keep_last)
-        stop = stack.enter_context(StopRequest())
         board = None
         if run is not None and start < recipe.epochs:
             board = stack.enter_context(Board(log_dir or run.path / "events"))
-        for epoch in range(start, recipe.epochs):
-            meter = Meter(epoch, stepper.scale, state)
-            batches = SoftBatches(train(epoch), recipe, classes, epoch, meter.steps)
-            speed = 0.0
-            if meter.steps < len(batches):
-                behind_step = partial(saver.behind_step, epoch, meter, len(batches))
-                speed = train_epoch(
-                    stepper, batches, meter, recipe, behind_step, stop, workers, progress
-                )
-            if meter.steps < len(batches):
-                where = "; it is saved" if saver.within(epoch, meter) else ""
-                LOG.info("interrupted behind step %d of epoch %d%s", meter.steps, epoch + 1, where)
-                history.stopped_by = stop.signal
+        work = _Work(
+            recipe, train, validation, classes, stepper, history, board,
+            Saver(run, stepper, history, save_period, save_every, keep_last),
+            stack.enter_context(StopRequest()),
+            {"workers": workers, "progress": progress, "max_skips": max_skips},
+        )  # fmt: skip
+        while True:
+            try:
+                _train_from(start, state, work)
                 return history
-            result = _result(stepper, epoch, meter, speed, validation, recipe)
-            _log(result, recipe)
-            saver.behind_epoch(result)
-            if board is not None:
-                _show(board, stepper, result, batches, with_pictures=epoch == start)
-            history.add(result)
-            state = None
-            if stop.requested and epoch + 1 < recipe.epochs:
-                LOG.info("interrupted behind epoch %d of %d", epoch + 1, recipe.epochs)
-                history.stopped_by = stop.signal
-                return history
+            except TrainingDiverged as error:
+                if not step_back:
+                    raise
+                start, state = _step_back(error, stepper, run, history)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What training goes on with, epoch by epoch; see `fit`."""
+
+    recipe: Recipe
+    train: Callable[[int], Iterable]
+    validation: Iterable | None
+    classes: int
+    stepper: Stepper
+    history: History
+    board: Board | None
+    saver: Saver
+    stop: StopRequest
+    settings: dict[str, Any]
+
+
+def _train_from(start: int, state: dict[str, Any] | None, work: _Work) -> None:
+    """Trains to the recipe's last epoch, or until it is asked to stop."""
+    recipe, history, stop, saver = work.recipe, work.history, work.stop, work.saver
+    for epoch in range(start, recipe.epochs):
+        meter = Meter(epoch, work.stepper.scale, state)
+        batches = SoftBatches(work.train(epoch), recipe, work.classes, epoch, meter.steps)
+        speed = 0.0
+        if meter.steps < len(batches):
+            behind_step = partial(saver.behind_step, epoch, meter, len(batches))
+            speed = train_epoch(
+                work.stepper, batches, meter, recipe, behind_step, stop, **work.settings
+            )
+        if meter.steps < len(batches):
+            where = "; it is saved" if saver.within(epoch, meter) else ""
+            LOG.info("interrupted behind step %d of epoch %d%s", meter.steps, epoch + 1, where)
+            history.stopped_by = stop.signal
+            return
+        result = _result(work.stepper, epoch, meter, speed, work.validation, recipe)
+        _log(result, recipe)
+        saver.behind_epoch(result)
+        if work.board is not None:
+            _show(work.board, work.stepper, result, batches, with_pictures=epoch == start)
+        history.add(result)
+        state = None
+        if stop.requested and epoch + 1 < recipe.epochs:
+            LOG.info("interrupted behind epoch %d of %d", epoch + 1, recipe.epochs)
+            history.stopped_by = stop.signal
+            return
     history.completed = True
-    return history
+
+
+# Halvings of the learning rate, after which a lower one is not what is lacking.
+_STEPS_BACK = 5
+
+
+def _step_back(
+    error: TrainingDiverged, stepper: Stepper, run: RunDirectory | None, history: History
+) -> tuple[int, dict[str, Any] | None]:
+    """Goes back to the last checkpoint with half the learning rate; see `_resume`."""
+    factor = stepper.lr_factor / 2
+    if run is None or not run.has_checkpoint() or factor < 0.5**_STEPS_BACK:
+        raise error
+    LOG.warning("%s", error)
+    start, state = _resume(stepper, run, history)
+    stepper.lr_factor = factor
+    stepper.forget_graphs()
+    history.epochs = [result for result in history.epochs if result.epoch < start]
+    LOG.warning("the learning rates are %g of the recipe's from here on", factor)
+    return start, state
 
 
 def _check_sizes(net: HybridBlock, recipe: Recipe) -> None:
@@ -149,6 +208,7 @@ def _resume(
     progress = manifest["progress"]
     history.best_top1, history.best_epoch = progress["best_top1"], progress["best_epoch"]
     stepper.scale.value, stepper.scale.good_steps = progress["loss_scale"]
+    stepper.lr_factor = progress["lr_factor"]
     where = f"epoch {manifest['epochs']}"
     if manifest["steps"]:
         where = f"step {manifest['steps']} of epoch {manifest['epochs'] + 1}"
@@ -182,6 +242,7 @@ def _result(
         images_per_second=speed,
         losses=meter.losses,
         size=size_at(epoch, recipe),
+        skipped=meter.skipped,
     )
 
 
@@ -201,6 +262,8 @@ def _log(result: EpochResult, recipe: Recipe) -> None:
     )
     if result.val_top1 is not None:
         text += f"; validation loss {result.val_loss:.4f}, accuracy {100 * result.val_top1:.2f} %"
+    if result.skipped:
+        text += f"; {result.skipped} steps left out"
     LOG.info("%s; lr %.4g, %.1f img/s", text, result.lr, result.images_per_second)
 
 

@@ -91,4 +91,5 @@ class Saver:
             "best_top1": best,
             "best_epoch": best_epoch,
             "loss_scale": [scale.value, scale.good_steps],
+            "lr_factor": self._stepper.lr_factor,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,10 +20,11 @@ from gluon_ran.training.precision import (
 )
 from gluon_ran.training.recipe import Recipe
 from gluon_ran.training.recompute import RecomputedPasses
+from gluon_ran.training.statistics import Statistics
 
 import mxnet as mx
 from mxnet import autograd
-from mxnet.gluon import Block, HybridBlock, Trainer
+from mxnet.gluon import Block, HybridBlock, Parameter, Trainer
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 from mxnet.gluon.nn import Dropout
 
@@ -38,11 +40,13 @@ class StepResult(NamedTuple):
         count: pictures in the batch.
         loss: mean loss of the batch, before its update.
         hits: pictures whose target's greatest class was predicted.
+        skipped: whether it left the network as it was, since its loss or a gradient is no number.
     """
 
     count: int
     loss: float
     hits: int
+    skipped: bool = False
 
 
 class RecordedPasses:
@@ -90,6 +94,7 @@ class Stepper:
         contexts: the devices.
         scale: the loss scale of float16.
         has_dropout: whether a step draws random numbers.
+        lr_factor: of the recipe's learning rates; less than 1 behind a step back.
 
     Args:
         net: what to train.
@@ -117,7 +122,7 @@ class Stepper:
             )
         self.net, self.contexts = net, list(contexts)
         self.scale = LossScale.of(recipe.dtype)
-        self.has_dropout = _has_dropout(net)
+        self.has_dropout, self.lr_factor = _has_dropout(net), 1.0
         self._dtype, self._recompute = recipe.dtype, recompute
         self._passes: RecordedPasses | RecomputedPasses | None = None
         self._size: tuple[int, ...] = ()
@@ -130,9 +135,14 @@ class Stepper:
         # The first call sends the first device's arrays to the others, so it comes ahead of the
         # first step, which moves the statistics of each.
         self.trainer.allreduce_grads()
-        self._trained = [p for p in self.trainer._params if p.grad_req != "null"]
+        self._statistics = Statistics(self.trainer._params, self.contexts)
         if not self._trained:
             raise ValueError("no parameter is left to train: freeze fewer stages")
+
+    @property
+    def _trained(self) -> list[Parameter]:
+        """What is not frozen, as things are now."""
+        return [p for p in self.trainer._params if p.grad_req != "null"]
 
     def _prepare(self, recipe: Recipe) -> None:
         if isinstance(self.net, ResidualAttentionNet):
@@ -151,6 +161,10 @@ class Stepper:
     def weights_finite(self) -> bool:
         """Whether every weight is a number, on the first device."""
         return all_finite([p.data(self.contexts[0]) for p in self._trained])
+
+    def forget_graphs(self) -> None:
+        """Has the next step make its graph anew, as loaded weights may lie elsewhere."""
+        self._size = ()
 
     def close(self) -> None:
         """Leaves the network as it would be exported, without what only training needs."""
@@ -184,6 +198,8 @@ class Stepper:
     def __call__(self, images: np.ndarray, targets: np.ndarray, lr: float) -> StepResult:
         """Trains on a batch: the same update as one device makes of the whole batch.
 
+        A batch whose loss or gradients are not finite leaves weights and statistics as they were.
+
         Args:
             images: float32 (N, C, H, W).
             targets: float32 (N, classes), rows that sum to 1.
@@ -195,26 +211,29 @@ class Stepper:
             self._passes = passes(self.net, self._dtype, images.shape)
         y = list(shards(targets, self.contexts))
         scale = self.scale.value if self.scale.active else 1.0
+        self._statistics.keep()
         scores, losses = self._passes(list(shards(images, self.contexts)), y, scale)
-        self._update(len(images), len(losses), lr)
+        self._sum_gradients(len(losses))
+        finite = all_finite([p.grad(self.contexts[0]) for p in self._trained])
         total = sum(float(loss.sum().asscalar()) for loss in losses)
+        skipped = not (finite and math.isfinite(total))
+        if self.scale.active:
+            self.scale.after(not skipped)
+        if skipped:
+            self._statistics.put_back()
+        else:
+            self.trainer.set_learning_rate(lr)
+            self.trainer.update(len(images) * scale)
         hits = sum(int((s.argmax(1) == t.argmax(1)).sum().asscalar()) for s, t in zip(scores, y))
         # With steps in flight side by side, static graphs give other bits from run to run.
         mx.nd.waitall()
-        return StepResult(len(images), total / len(images), hits)
+        return StepResult(len(images), total / len(images), hits, skipped)
 
-    def _update(self, count: int, used: int, lr: float) -> None:
+    def _sum_gradients(self, used: int) -> None:
+        """Sums the gradients of the devices, of which the first `used` had pictures."""
         for idle in self.contexts[used:]:
             for parameter in self._trained:
                 parameter.grad(idle)[:] = 0
                 # Else the Trainer takes the gradient for a forgotten one.
                 parameter.data(idle)._fresh_grad = True
-        self.trainer.set_learning_rate(lr)
         self.trainer.allreduce_grads()
-        value = self.scale.value
-        if self.scale.active:
-            finite = all_finite([p.grad(self.contexts[0]) for p in self._trained])
-            self.scale.after(finite)
-            if not finite:
-                return
-        self.trainer.update(count * value)

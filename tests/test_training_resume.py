@@ -1,0 +1,186 @@
+"""Runs that are stopped go on to the bits of one never touched."""
+
+import json
+import signal
+from dataclasses import replace
+
+import pytest
+from runs import MIXED, arrays, assert_equal, interrupt_after, new_run, saved_epochs, train
+from small import RECIPE, SPEC, data_record, net, train_batches
+
+from gluon_ran.models import Baseline, build, get_model
+from gluon_ran.training import (
+    CheckpointError,
+    RunDirectory,
+    RunError,
+    checkpoint,
+)
+from gluon_ran.training.interrupt import StopRequest
+from gluon_ran.training.precision import cpu_has_bfloat16
+
+import mxnet as mx
+
+
+@pytest.mark.parametrize(
+    "dtype, epoch, workers",
+    [("float32", 0, 0), ("float32", 1, 2), ("float32", 2, 0), ("bfloat16", 0, 0)],
+)
+def test_an_interrupted_run_ends_with_the_bits_of_one_never_touched(
+    tmp_path, dtype, epoch, workers
+):
+    if dtype == "bfloat16" and not cpu_has_bfloat16():
+        pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
+    recipe = replace(MIXED, dtype=dtype)
+    quiet, whole = train(recipe=recipe, run=new_run(tmp_path / "quiet", recipe))
+    broken = interrupt_after(train_batches(recipe), epoch, 1)
+    run = new_run(tmp_path / "run", recipe)
+    _, part = train(recipe=recipe, run=run, batches=broken, workers=workers)
+    assert not part.completed and len(part.epochs) == epoch
+    manifest = json.loads((run.checkpoints / "last.json").read_text())
+    assert manifest["epochs"] == epoch and (manifest["steps"] == 2 or workers)
+    resumed, rest = train(recipe=recipe, run=RunDirectory.open(tmp_path / "run"))
+    assert rest.completed and len(rest.epochs) == 3 - epoch
+    assert_equal(arrays(quiet), arrays(resumed))
+    losses = [row["losses"] for row in RunDirectory.open(tmp_path / "run").metrics()]
+    assert losses == [result.losses for result in whole.epochs]
+    assert (rest.best_top1, rest.best_epoch) == (whole.best_top1, whole.best_epoch)
+
+
+def frozen():
+    mx.random.seed(1)
+    model = net()
+    model.initialize()
+    model.freeze(1)
+    return model
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "make, spec",
+    [
+        (frozen, SPEC),
+        (lambda: get_model("cifar_resnet20_v1", 3), Baseline("cifar_resnet20_v1", 3)),
+        (lambda: get_model("cifar_resnet20_v2", 3), Baseline("cifar_resnet20_v2", 3)),
+    ],
+    ids=["frozen", "resnet_v1", "resnet_v2"],
+)
+def test_frozen_networks_and_baselines_go_on_to_the_same_bits(tmp_path, make, spec, dtype):
+    if dtype == "bfloat16" and not cpu_has_bfloat16():
+        pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
+    recipe = replace(RECIPE, dtype=dtype, epochs=2)
+    record = {**data_record(), "freeze": 1}
+    start = lambda name: RunDirectory.start(tmp_path / name, spec, recipe, record)  # noqa: E731
+    quiet, whole = train(make(), recipe, start("quiet"))
+    broken = interrupt_after(train_batches(recipe), 1, 1)
+    _, part = train(make(), recipe, start("run"), broken)
+    assert not part.completed and len(part.epochs) == 1
+    resumed, rest = train(make(), recipe, start("run"))
+    assert rest.completed
+    assert_equal(arrays(quiet), arrays(resumed))
+    if make is frozen:
+        kept = make().features.stem
+        assert_equal(arrays(kept), arrays(quiet.features.stem))
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
+    run = new_run(tmp_path / "run")
+    train(run=run, batches=interrupt_after(train_batches(), 1, 0), workers=0)
+    path = run.checkpoints / "epoch-0001-step-000001.params"
+    path.write_bytes(path.read_bytes()[:-1])
+    resumed, history = train(run=run)
+    assert "epoch-0001-step-000001.params is damaged" in caplog.text
+    assert history.completed and len(history.epochs) == 2
+    assert_equal(arrays(resumed), arrays(train()[0]))
+
+
+def test_damaged_checkpoints_are_not_trained_on(tmp_path):
+    run = new_run(tmp_path / "run")
+    train(run=run, batches=interrupt_after(train_batches(), 1, 0), workers=0)
+    for path in run.checkpoints.glob("*.params"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="no checkpoint that is whole"):
+        train(run=run)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_run_saved_every_step_goes_on_from_any_to_the_same_bits(tmp_path, dtype, dropout):
+    if dtype == "bfloat16" and not cpu_has_bfloat16():
+        pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
+    recipe, spec = replace(MIXED, dtype=dtype), replace(SPEC, dropout=dropout)
+    quiet, _ = train(build(spec), recipe)
+    run = RunDirectory.start(tmp_path / "run", spec, recipe, data_record())
+    settings = {"recipe": recipe, "run": run, "save_every": 1, "keep_last": 20}
+    saved, _ = train(build(spec), **settings)
+    assert_equal(arrays(quiet), arrays(saved))
+    stems = sorted(path.stem for path in run.checkpoints.glob("epoch-*.json"))
+    assert len(stems) == 3 * 3
+    for stem in ("epoch-0000-step-000002", "epoch-0002-step-000001"):
+        for later in stems[stems.index(stem) + 1 :]:
+            (run.checkpoints / f"{later}.json").unlink(missing_ok=True)
+        resumed, history = train(build(spec), **settings)
+        assert history.completed
+        assert_equal(arrays(quiet), arrays(resumed))
+
+
+def test_numbers_to_save_by_are_checked(tmp_path):
+    with pytest.raises(ValueError, match="keep_last 0"):
+        train(run=new_run(tmp_path / "run"), keep_last=0)
+
+
+def test_a_run_directory_that_was_taken_over_is_refused(tmp_path):
+    run = new_run(tmp_path / "run")
+    new_run(tmp_path / "run", replace(RECIPE, lr=0.2))
+    with pytest.raises(RunError, match="lr 0.2 there, 0.05 now"):
+        train(run=run)
+
+
+def test_sigterm_stops_as_ctrl_c_does_and_is_told_from_it(tmp_path):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        run = new_run(tmp_path / str(number))
+        broken = interrupt_after(train_batches(), 1, 1, number)
+        _, history = train(run=run, batches=broken, workers=0)
+        assert history.stopped_by == number and not history.completed
+        resumed, history = train(run=run)
+        assert history.completed and history.stopped_by is None
+    assert_equal(arrays(resumed), arrays(train()[0]))
+
+
+def test_a_second_ctrl_c_interrupts_at_once():
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_ctrl_c_while_saving_leaves_the_epoch_before(tmp_path, monkeypatch):
+    save = checkpoint.save_checkpoint
+
+    def interrupted(*args, epochs, **kwargs):
+        if epochs == 2:
+            raise KeyboardInterrupt
+        save(*args, epochs=epochs, **kwargs)
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", interrupted)
+    run = new_run(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        train(run=run)
+    assert saved_epochs(run) == 1
+    monkeypatch.undo()
+    resumed, _ = train(run=run)
+    quiet, _ = train()
+    assert_equal(arrays(resumed), arrays(quiet))
+
+
+def test_an_ignored_ctrl_c_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert not stop.requested
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
