@@ -7,9 +7,10 @@ from pathlib import Path
 
 # Before anything imports matplotlib, here or in a subprocess.
 os.environ["MPLBACKEND"] = "Agg"
-# Processes side by side have a thread each; gluon_ran would give each as many as there are cores.
+# Processes side by side have a thread each. They inherit what gluon_ran set in the one that started
+# them, a thread a core.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
