@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import loss_curves
 import pipeline_table
 import scaling_lines
 import throughput_report
@@ -18,6 +19,7 @@ from provenance import RESULTS, ROOT
 TABLES = {
     "throughput": throughput_report.markdown,
     "training_memory": training_memory.table,
+    "loss_curves": loss_curves.table,
     "scaling": scaling_lines.table,
     "cifar_pipeline": pipeline_table.markdown,
     "imagenet_pipeline": pipeline_table.markdown,
