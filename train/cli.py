@@ -151,8 +151,8 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--recompute", action="store_true",
-        help="train in less memory, somewhat slower, to the same numbers: norms and ReLUs are "
-        "computed again for the backward pass; for CPUs (default: off)",
+        help="train in less memory, somewhat slower, to the same numbers: norms, ReLUs and 1x1 "
+        "convolutions are computed again for the backward pass; for CPUs (default: off)",
     )  # fmt: skip
     group.add_argument(
         "--num-gpus", type=int, metavar="N",
