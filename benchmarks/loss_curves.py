@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from provenance import RESULTS, provenance, write_json
+from record_run import finished_rows
 
 from gluon_ran.training import RunDirectory, RunError
 
@@ -23,9 +24,7 @@ def curve(run: RunDirectory) -> dict[str, Any]:
     Raises:
         RunError: it has not finished.
     """
-    rows = run.metrics()
-    if len(rows) < run.recipe.epochs:
-        raise RunError(f"{run.path} has {len(rows)} of {run.recipe.epochs} epochs: finish it first")
+    rows = finished_rows(run)
     keys = ("train_loss", "train_top1", "val_loss", "val_top1", "images_per_second")
     return {
         "dtype": run.recipe.dtype,

@@ -23,8 +23,8 @@ from gluon_ran.training import RunDirectory, RunError
 FIRST_LOSSES = 50
 
 
-def record(run: RunDirectory) -> dict[str, Any]:
-    """What a finished run is and reached.
+def finished_rows(run: RunDirectory) -> list[dict[str, Any]]:
+    """What each epoch of a finished run gave.
 
     Raises:
         RunError: it has not finished.
@@ -32,6 +32,16 @@ def record(run: RunDirectory) -> dict[str, Any]:
     rows = run.metrics()
     if len(rows) < run.recipe.epochs:
         raise RunError(f"{run.path} has {len(rows)} of {run.recipe.epochs} epochs: finish it first")
+    return rows
+
+
+def record(run: RunDirectory) -> dict[str, Any]:
+    """What a finished run is and reached.
+
+    Raises:
+        RunError: it has not finished.
+    """
+    rows = finished_rows(run)
     own_size = [row for row in rows if row.get("size") is None]
     best = max(own_size, key=lambda row: row["val_top1"])
     return {

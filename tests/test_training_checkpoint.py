@@ -140,6 +140,14 @@ def test_the_checkpoint_before_is_used_in_place_of_a_damaged_one(tmp_path, caplo
         cp.newest_whole(tmp_path)
 
 
+def test_kept_weights_alone_are_not_a_run_that_never_began(tmp_path):
+    model, trainer = trained()
+    save(tmp_path, 1, model, trainer, save_period=1)
+    (tmp_path / "epoch-0001.states").unlink()
+    with pytest.raises(CheckpointError, match="epoch-0001.json has weights alone"):
+        cp.newest_whole(tmp_path)
+
+
 def test_every_flipped_bit_of_a_manifest_is_found(tmp_path):
     model, trainer = trained()
     save(tmp_path, 1, model, trainer)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,10 @@ from gluon_ran import _runtime  # noqa: F401
 from gluon_ran._files import atomic_path, sha256_of
 from gluon_ran.models import weights
 from gluon_ran.models.params_file import ParamsFileError, read_params_file, write_params_file
+from gluon_ran.training.monitor import LOG
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, Trainer
-
-LOG = logging.getLogger("gluon_ran")
 
 
 class CheckpointError(RuntimeError):
@@ -151,7 +149,9 @@ def newest_whole(folder: Path, run_id: str | None = None) -> dict[str, Any] | No
         try:
             manifest = read_manifest(folder, stem)
             if manifest["keep"] and not (folder / manifest["states"]).exists():
-                continue  # weights that were kept, without what it takes to go on
+                # As pruning leaves it, so nothing to warn of; but nothing to go on from either.
+                problems.append(f"{folder / stem}.json has weights alone")
+                continue
             if run_id is not None and manifest["run_id"] != run_id:
                 raise CheckpointError(f"{folder / stem}.json belongs to another run")
             for part in ("weights", "states"):

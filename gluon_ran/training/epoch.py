@@ -155,7 +155,7 @@ def train_epoch(
     stop: StopRequest,
     workers: int,
     progress: bool,
-    max_skips: int = 0,
+    max_skips: int,
 ) -> float:
     """Trains to the end of an epoch, or until it is asked to stop.
 

@@ -35,12 +35,12 @@ def with_gradients(
     """
     plain = Graph(graph)
     constants = _constants(plain)
-    arrays = _inputs(graph, shapes)
-    arrays.update(_outputs(graph, shapes, _frontier(plain, constants)))
+    frontier = _frontier(plain, constants)
+    arrays = {**_inputs(graph, shapes), **_outputs(graph, shapes, frontier)}
     # Autograd takes no array that it does not know for part of a graph.
     blank = [mx.nd.empty(array.shape, dtype=array.dtype) for array in arrays.values()]
     autograd.mark_variables(list(arrays.values()), blank)
-    results = _recorded(_marked(graph, _frontier(plain, constants)), arrays, variables)
+    results = _recorded(_marked(graph, frontier), arrays, variables)
     recorded = Graph(mx.sym.Group([autograd.get_symbol(array) for array in results]))
     names = {autograd.get_symbol(array).name: name for name, array in arrays.items()}
     names[_AUTOGRADS_HEAD] = HEAD
