@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -316,6 +316,11 @@ class _LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Says nothing, where the standard handler prints a traceback a line."""
+
+    def close(self) -> None:
+        """Closes it, whether or not the last lines fit."""
+        with suppress(OSError):
+            super().close()
 
 
 def _log_to_file(path: Path) -> None:
