@@ -9,6 +9,7 @@ from scripts import script
 from small import SPEC
 
 from gluon_ran.models.specs import SPECS
+from gluon_ran.training.checkpoint import newest_whole
 
 TINY = replace(SPEC, name="tiny", classes=10)
 COUNTS = {"blue": 8, "green": 8, "red": 12}
@@ -39,5 +40,5 @@ def data_of(run):
 
 
 def weights_of(run):
-    manifest = json.loads((run / "checkpoints" / "last.json").read_text())
+    manifest = newest_whole(run / "checkpoints")
     return run / "checkpoints" / manifest["weights"]

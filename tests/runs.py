@@ -1,6 +1,5 @@
 """Runs of the small network for the tests, and what can happen to them."""
 
-import json
 import signal
 from dataclasses import replace
 
@@ -8,9 +7,8 @@ import numpy as np
 from small import RECIPE, SPEC, data_record, net, train_batches, validation_batches
 
 from gluon_ran import fit
-from gluon_ran.training import (
-    RunDirectory,
-)
+from gluon_ran.training import RunDirectory
+from gluon_ran.training.checkpoint import newest_whole
 
 MIXED = replace(RECIPE, mixup=True, epsilon=0.1)
 
@@ -35,7 +33,7 @@ def new_run(path, recipe=RECIPE):
 
 
 def saved_epochs(run):
-    return json.loads((run.checkpoints / "last.json").read_text())["epochs"]
+    return newest_whole(run.checkpoints)["epochs"]
 
 
 def arrays(model):

@@ -12,3 +12,8 @@ def script(name):
     if folder not in sys.path:
         sys.path.insert(0, folder)
     return importlib.import_module(name)
+
+
+def saved_files(run):
+    """When each file of a run's checkpoints was written."""
+    return {path.name: path.stat().st_mtime_ns for path in (run / "checkpoints").iterdir()}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from own_pictures import COUNTS, data_of, evaluate, own_pictures, train, weights_of  # noqa: F401
 from pictures import break_some, fill
-from scripts import script
+from scripts import saved_files, script
 
 from gluon_ran.training import Trained
 
@@ -34,12 +34,12 @@ def test_a_folder_is_trained_on_gone_on_with_and_evaluated(tmp_path, capsys):
     data = data_of(run)
     assert (data["dataset"], data["size"], data["fit"]) == ("folder", [16, 16], "crop")
     assert data["class_names"] == ["blue", "green", "red"]
-    before = (run / "checkpoints" / "last.json").read_text()
+    before = saved_files(run)
     capsys.readouterr()
     assert train("--resume", model="cifar_attention56_thin") == 0
     assert f"with --weights {run.relative_to(tmp_path)}" in capsys.readouterr().err
     assert script("folder_train").main(["--resume", str(run)]) == 0
-    assert (run / "checkpoints" / "last.json").read_text() == before
+    assert saved_files(run) == before
     capsys.readouterr()
     assert evaluate(str(run), "--checkpoint", "last") == 0
     assert "top-1" in capsys.readouterr().out

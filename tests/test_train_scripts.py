@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from scripts import ROOT, script
+from scripts import ROOT, saved_files, script
 from small import SPEC
 
 from gluon_ran.data import Dataset
@@ -90,11 +90,11 @@ def test_a_run_is_trained_gone_on_with_and_evaluated(tmp_path, capsys):
     assert train() == 0
     run = tmp_path / "runs" / "digits-tiny-digits"
     assert (run / "train.log").read_text().count("validation loss") == 2
-    before = (run / "checkpoints" / "last.json").read_text()
+    before = saved_files(run)
     assert train() == 0
     assert train("--resume") == 0
     assert script("cifar10_train").main(["--resume", str(run)]) == 0
-    assert (run / "checkpoints" / "last.json").read_text() == before
+    assert saved_files(run) == before
     capsys.readouterr()
     assert evaluate(str(run), "--checkpoint", "last", "--flip") == 0
     assert "top-1" in capsys.readouterr().out

@@ -7,7 +7,7 @@ import pytest
 from foreign_cases import haoxintong
 from own_pictures import COUNTS, data_of, evaluate, own_pictures, train, weights_of  # noqa: F401
 from pictures import fill
-from scripts import script
+from scripts import saved_files, script
 
 from gluon_ran.models import Card, build, change_spec, find_spec, save_with_card
 from gluon_ran.models.convert.__main__ import main as convert
@@ -41,14 +41,14 @@ def test_a_run_from_weights_goes_on_without_their_file(tmp_path, capsys):
     (tmp_path / "w.params").write_bytes(weights_of(tmp_path / "first").read_bytes())
     flags = ["--save-dir", "run", "--weights", "w.params"]
     assert train(*flags) == 0
-    before = (tmp_path / "run" / "checkpoints" / "last.json").read_text()
+    before = saved_files(tmp_path / "run")
     assert train(*flags) == 0
     (tmp_path / "w.params").rename(tmp_path / "other.params")
     capsys.readouterr()
     assert train(*flags) == 1
     assert "goes on without them by --resume RUN" in capsys.readouterr().err
     assert script("folder_train").main(["--resume", "run"]) == 0
-    assert (tmp_path / "run" / "checkpoints" / "last.json").read_text() == before
+    assert saved_files(tmp_path / "run") == before
     capsys.readouterr()
     assert train("--save-dir", "run") == 1
     assert "None now" in capsys.readouterr().err

@@ -43,7 +43,7 @@ def test_weights_and_momentum_come_back_to_the_bit_on_every_device(tmp_path, dev
     contexts = [mx.cpu(i) for i in range(devices)]
     model, trainer = trained(2, contexts)
     save(tmp_path, 3, model, trainer)
-    manifest = cp.read_manifest(tmp_path, "last")
+    manifest = cp.newest_whole(tmp_path)
     assert manifest["epochs"] == 3 and manifest["progress"] == {"best_top1": 0.5}
     other, other_trainer = trained(1, contexts)
     load_weights(other, cp.checked_file(tmp_path, manifest, "weights"), contexts)
@@ -86,7 +86,7 @@ def test_only_the_last_ones_the_best_and_every_periodth_weights_are_kept(tmp_pat
     assert files(tmp_path, ".params") == sorted(
         f"{stem}.params" for stem in ("epoch-0002", *kept, *last)
     )
-    assert files(tmp_path, ".json") == sorted(f"{s}.json" for s in ("best", "last", *kept, *last))
+    assert files(tmp_path, ".json") == sorted(f"{s}.json" for s in ("best", *kept, *last))
     assert not list(tmp_path.glob(".*"))
     assert cp.read_manifest(tmp_path, "best")["weights"] == "epoch-0002.params"
     save(tmp_path, 8, model, trainer, best=True)
@@ -190,7 +190,7 @@ def test_a_failure_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypat
     with pytest.raises(OSError, match="No space left"):
         save(tmp_path, 1, model, trainer)
     monkeypatch.undo()
-    manifest = cp.read_manifest(tmp_path, "last")
+    manifest = cp.newest_whole(tmp_path)
     assert manifest["epochs"] == 0
     for part in ("weights", "states"):
         cp.checked_file(tmp_path, manifest, part)
@@ -202,7 +202,7 @@ def test_a_failure_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypat
 def test_damaged_parts_are_named(tmp_path, part, damage):
     model, trainer = trained()
     save(tmp_path, 0, model, trainer)
-    manifest = cp.read_manifest(tmp_path, "last")
+    manifest = cp.newest_whole(tmp_path)
     path = tmp_path / manifest[part]
     content = bytearray(path.read_bytes())
     if damage == "flip":
@@ -225,19 +225,19 @@ def test_damaged_parts_are_named(tmp_path, part, damage):
     ],
 )
 def test_a_damaged_manifest_is_named(tmp_path, text):
-    (tmp_path / "last.json").write_text(text)
-    with pytest.raises(CheckpointError, match="last.json is damaged"):
-        cp.read_manifest(tmp_path, "last")
+    (tmp_path / "best.json").write_text(text)
+    with pytest.raises(CheckpointError, match="best.json is damaged"):
+        cp.read_manifest(tmp_path, "best")
 
 
 def test_a_manifest_cannot_point_outside_its_folder(tmp_path):
     model, trainer = trained()
     save(tmp_path, 0, model, trainer)
-    path = tmp_path / "last.json"
+    path = tmp_path / "epoch-0000.json"
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps({**manifest, "weights": "../elsewhere.params"}))
-    with pytest.raises(CheckpointError, match="last.json is damaged"):
-        cp.read_manifest(tmp_path, "last")
+    with pytest.raises(CheckpointError, match="epoch-0000.json is damaged"):
+        cp.read_manifest(tmp_path, "epoch-0000")
 
 
 def test_weights_of_another_network_or_no_weights_are_refused(tmp_path):

@@ -1,6 +1,5 @@
 """A run that is killed again and again ends with the bits of one never touched."""
 
-import json
 import random
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from small import RECIPE, SPEC, data_record
 
 from gluon_ran.models.params_file import read_params_file
 from gluon_ran.training import RunDirectory
+from gluon_ran.training.checkpoint import newest_whole
 
 # Trains the small network, or goes on with it, and saves behind every step.
 SCRIPT = """
@@ -54,7 +54,7 @@ def killed_after(run, seconds):
 def finished(run):
     with started(run) as process:
         assert process.wait(300) == 0
-    manifest = json.loads((run.checkpoints / "last.json").read_text())
+    manifest = newest_whole(run.checkpoints)
     losses = [row["losses"] for row in run.metrics()]
     return losses, [
         read_params_file(run.checkpoints / manifest[part]) for part in ("weights", "states")

@@ -15,6 +15,7 @@ from gluon_ran.training import (
     RunError,
     checkpoint,
 )
+from gluon_ran.training.checkpoint import newest_whole
 from gluon_ran.training.interrupt import StopRequest
 from gluon_ran.training.precision import cpu_has_bfloat16
 
@@ -36,7 +37,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_one_never_touched(
     run = new_run(tmp_path / "run", recipe)
     _, part = train(recipe=recipe, run=run, batches=broken, workers=workers)
     assert not part.completed and len(part.epochs) == epoch
-    manifest = json.loads((run.checkpoints / "last.json").read_text())
+    manifest = newest_whole(run.checkpoints)
     assert manifest["epochs"] == epoch and (manifest["steps"] == 2 or workers)
     resumed, rest = train(recipe=recipe, run=RunDirectory.open(tmp_path / "run"))
     assert rest.completed and len(rest.epochs) == 3 - epoch

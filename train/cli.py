@@ -7,11 +7,13 @@ import errno
 import logging
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from types import FrameType
 
 from flags import add_picture_flags, add_recipe_flags, add_spec_flags, recipe_from, recipe_table
 from make_run import check_unchanged, make_run
@@ -133,7 +135,7 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         help="save behind every so many steps of an epoch too; 0: behind epochs alone (default: 0)",
     )  # fmt: skip
     group.add_argument(
-        "--keep-last", type=_count, default=2, metavar="K",
+        "--keep-last", type=_count_from_one, default=2, metavar="K",
         help="checkpoints to keep; one that is damaged gives way to the one before (default: 2)",
     )  # fmt: skip
     group.add_argument(
@@ -168,6 +170,12 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
 def _count(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return int(text)
+
+
+def _count_from_one(text: str) -> int:
+    if not _count(text):
+        raise argparse.ArgumentTypeError("give a number from 1")
     return int(text)
 
 
@@ -275,8 +283,9 @@ def _start_from_weights(
 
 
 def _report(run: RunDirectory, history: training.History) -> int:
-    if history.best_top1 is not None:
-        last = run.metrics()[-1]
+    rows = run.metrics()
+    if history.best_top1 is not None and rows:
+        last = rows[-1]
         LOG.info("test accuracy %.2f %% after epoch %d; best %.2f %% after epoch %d",
                  100 * last["val_top1"], last["epoch"] + 1,
                  100 * history.best_top1, history.best_epoch + 1)  # fmt: skip
@@ -311,6 +320,27 @@ def _console() -> Iterator[None]:
         LOG.propagate = propagate
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, while pictures are read or the run is made; `fit` takes it itself."""
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Has SIGTERM end what goes on as Ctrl-C does, where signals can be taken."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def take(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, take)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class _LogFile(logging.FileHandler):
     """A log file that a full disk leaves short: the console has each line too."""
 
@@ -338,12 +368,12 @@ def _log_to_file(path: Path) -> None:
 def main(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
     """Runs the command line; the exit code."""
     args = parser.parse_args(argv)
-    with _console():
+    with _console(), _sigterm_raises():
         try:
             return train(args)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             LOG.info("interrupted; what was saved before is whole")
-            return INTERRUPTED
+            return TERMINATED if isinstance(interrupt, _Terminated) else INTERRUPTED
         except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
             LOG.debug("where the error came from", exc_info=True)
             LOG.error("error: %s%s", error, _advice(error))

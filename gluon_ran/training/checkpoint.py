@@ -3,8 +3,8 @@
 A checkpoint behind 7 epochs is `epoch-0007.params`, plain Gluon weights, `epoch-0007.states`, the
 optimizer's arrays, and `epoch-0007.json`, its manifest, which names both with their SHA-256; behind
 20 further steps, `epoch-0007-step-000020.params` and so on. The manifest is written last, so that a
-crash while writing leaves the checkpoint before. `last.json` is a copy of the newest manifest, and
-`best.json` names the weights with the best validation accuracy.
+crash while writing leaves the checkpoint before. `best.json` is a copy of the manifest of the
+weights with the best validation accuracy.
 """
 
 from __future__ import annotations
@@ -83,9 +83,11 @@ def save_checkpoint(
         "progress": progress,
     }
     text = json.dumps({**manifest, "checksum": _checksum(manifest)}, indent=2) + "\n"
-    for name in (stem, *(["best"] if best else []), "last"):
+    # The best first: a crash behind it leaves an epoch to do again, one ahead of it an epoch done
+    # that is not known as the best.
+    for name in (*(["best"] if best else []), stem):
         write_text(folder / f"{name}.json", text)
-    _prune(folder, stem, keep_last)
+    _prune(folder, stem, keep_last, save_period)
 
 
 def _checksum(manifest: dict[str, Any]) -> str:
@@ -96,8 +98,13 @@ def _checksum(manifest: dict[str, Any]) -> str:
 
 def _stems(folder: Path) -> list[str]:
     """Names of the checkpoints that have a manifest, the newest first."""
-    found = (path.stem for path in folder.glob("epoch-*.json"))
-    return sorted(found, key=lambda stem: tuple(map(int, re.findall(r"\d+", stem))), reverse=True)
+    found = (path.stem for path in folder.glob("epoch-*.json") if path.is_file())
+    return sorted(found, key=_place, reverse=True)
+
+
+def _place(stem: str) -> tuple[int, ...]:
+    """Epochs and steps of a checkpoint's name."""
+    return tuple(map(int, re.findall(r"\d+", stem)))
 
 
 def has_any(folder: Path) -> bool:
@@ -105,7 +112,7 @@ def has_any(folder: Path) -> bool:
     return bool(_stems(folder))
 
 
-def _prune(folder: Path, newest: str, keep_last: int) -> None:
+def _prune(folder: Path, newest: str, keep_last: int, save_period: int) -> None:
     """Removes all checkpoints but the last ones, and what a kill left half-made.
 
     Newer ones than the one just written are left from before a step back, and go. The best weights
@@ -113,18 +120,37 @@ def _prune(folder: Path, newest: str, keep_last: int) -> None:
     """
     stems = _stems(folder)
     whole = stems[stems.index(newest) :][:keep_last]
-    kept = {stem for stem in stems if (_intact(folder, stem) or {}).get("keep")}
-    best = _intact(folder, "best")
-    weights = {f"{stem}.params" for stem in (*whole, *kept)} | {best["weights"] if best else ""}
+    kept = {stem for stem in stems if _is_kept(folder, stem, save_period)}
+    best, best_is_known = _best_weights(folder)
+    weights = {f"{stem}.params" for stem in (*whole, *kept)} | {best}
     # Manifests first: without one the rest is no checkpoint.
     for stem in set(stems) - {*whole, *kept}:
         (folder / f"{stem}.json").unlink()
     for path in folder.glob("epoch-*"):
-        stale = path.suffix == ".params" and path.name not in weights
+        stale = path.suffix == ".params" and path.name not in weights and best_is_known
         if stale or (path.suffix == ".states" and path.stem not in whole):
             path.unlink()
     for path in folder.glob(".*.tmp"):
         path.unlink()
+
+
+def _is_kept(folder: Path, stem: str, save_period: int) -> bool:
+    """Whether a checkpoint's weights were saved to be kept; of a damaged one, may have been."""
+    manifest = _intact(folder, stem)
+    if manifest is not None:
+        return manifest["keep"]
+    epochs, *steps = _place(stem)
+    return bool(save_period) and not steps and epochs % save_period == 0
+
+
+def _best_weights(folder: Path) -> tuple[str, bool]:
+    """The file of the best weights, "" if there is none; and whether that is known."""
+    try:
+        best = read_manifest(folder, "best")
+    except CheckpointError as error:
+        LOG.warning("%s; until a better epoch comes, no weights are removed", error)
+        return "", False
+    return (best["weights"] if best else ""), True
 
 
 def _intact(folder: Path, which: str) -> dict[str, Any] | None:
@@ -134,12 +160,15 @@ def _intact(folder: Path, which: str) -> dict[str, Any] | None:
         return None
 
 
-def newest_whole(folder: Path, run_id: str | None = None) -> dict[str, Any] | None:
+def newest_whole(
+    folder: Path, run_id: str | None = None, before: tuple[int, int] | None = None
+) -> dict[str, Any] | None:
     """The manifest of the newest checkpoint of a run that is whole; None if there is none at all.
 
     Args:
         folder: of the checkpoints.
         run_id: what `save_checkpoint` was given; None takes any run's.
+        before: epochs and steps; only checkpoints from before them count.
 
     Raises:
         CheckpointError: there are checkpoints, and each is damaged or another run's.
@@ -148,6 +177,10 @@ def newest_whole(folder: Path, run_id: str | None = None) -> dict[str, Any] | No
     for stem in _stems(folder):
         try:
             manifest = read_manifest(folder, stem)
+            if manifest is None:  # pruned meanwhile
+                continue
+            if before is not None and (manifest["epochs"], manifest["steps"]) >= before:
+                continue
             if manifest["keep"] and not (folder / manifest["states"]).exists():
                 # As pruning leaves it, so nothing to warn of; but nothing to go on from either.
                 problems.append(f"{folder / stem}.json has weights alone")
@@ -174,7 +207,7 @@ def read_manifest(folder: Path, which: str) -> dict[str, Any] | None:
 
     Args:
         folder: of the checkpoints.
-        which: "last", "best", or a checkpoint's name, as epoch-0007.
+        which: "best", or a checkpoint's name, as epoch-0007.
 
     Raises:
         CheckpointError: the file is not what `save_checkpoint` writes.
@@ -186,20 +219,22 @@ def read_manifest(folder: Path, which: str) -> dict[str, Any] | None:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["checksum"] != _checksum(manifest):
             raise ValueError("its checksum is another")
-        _ = (
-            manifest["epochs"] + manifest["steps"],
-            manifest["keep"],
-            manifest["run_id"],
-            manifest["progress"].items(),
-            manifest["sha256"].items(),
-        )
-        if any(Path(manifest[key]).name != manifest[key] for key in ("weights", "states")):
-            raise ValueError("a file name with a folder in it")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _check_fields(manifest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is damaged ({error}): restore it, or start anew in another folder"
         ) from None
     return manifest
+
+
+def _check_fields(manifest: dict[str, Any]) -> None:
+    """Raises ValueError, KeyError, TypeError or AttributeError where they are no manifest's."""
+    _ = manifest["keep"], manifest["run_id"], manifest["progress"].items()
+    _ = manifest["sha256"].items()
+    if any(type(manifest[key]) is not int or manifest[key] < 0 for key in ("epochs", "steps")):
+        raise ValueError("its epochs and steps are no numbers from 0")
+    if any(Path(manifest[key]).name != manifest[key] for key in ("weights", "states")):
+        raise ValueError("a file name with a folder in it")
 
 
 def checked_file(folder: Path, manifest: dict[str, Any], part: str) -> Path:
@@ -211,7 +246,13 @@ def checked_file(folder: Path, manifest: dict[str, Any], part: str) -> Path:
     path = folder / manifest[part]
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: restore it, or start anew in another folder")
-    if sha256_of(path) != manifest["sha256"].get(path.name):
+    try:
+        digest = sha256_of(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} can't be read ({error.strerror}): check the disk and the rights"
+        ) from None
+    if digest != manifest["sha256"].get(path.name):
         raise CheckpointError(
             f"{path} is damaged, its SHA-256 is not the manifest's: "
             "restore it, or start anew in another folder"
@@ -243,8 +284,15 @@ def load_optimizer_arrays(net: HybridBlock, trainer: Trainer, path: Path) -> Non
         raise CheckpointError(
             f"{path} holds the optimizer state of another network: start anew in another folder"
         )
+    for updater in trainer._updaters:
+        updater.states.clear()
     for name, array in saved.items():
         index = trainer._param2idx[parameters[name].name]
+        if array.shape != parameters[name].shape:
+            raise CheckpointError(
+                f"{path}: {name} is {array.shape} and must be {parameters[name].shape}: start anew "
+                "in another folder"
+            )
         for updater, context in zip(trainer._updaters, parameters[name].list_ctx()):
             updater.states[index] = array.copyto(context)
             updater.states_synced[index] = True

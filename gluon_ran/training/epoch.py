@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -89,14 +90,15 @@ class Meter:
     Args:
         epoch: from 0.
         scale: the loss scale; while it can fall, an overflow is its business.
-        state: of `state`, to go on with.
+        state: of `state`, or a part of it, to go on with.
     """
 
     def __init__(self, epoch: int, scale: LossScale, state: dict[str, Any] | None = None) -> None:
-        state = state or {
+        new = {
             "losses": [], "total": 0.0, "hits": 0, "count": 0, "steps": 0, "lr": 0.0, "skipped": 0,
             "in_a_row": 0,
         }  # fmt: skip
+        state = {**new, **(state or {})}
         self.losses, self.count = list(state["losses"]), state["count"]
         self.steps, self.lr = state["steps"], state["lr"]
         self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]
@@ -136,8 +138,9 @@ class Meter:
             self.count += result.count
         elif self._scale.value <= 1:
             self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
-            LOG.warning("step %d of epoch %d is left out: its loss is %s, or a gradient is no "
-                        "finite number", self.steps, self._epoch + 1, result.loss)  # fmt: skip
+            finite = math.isfinite(result.loss)
+            what = "a gradient is no finite number" if finite else f"its loss is {result.loss}"
+            LOG.warning("step %d of epoch %d is left out: %s", self.steps, self._epoch + 1, what)
         if self.in_a_row > max_skips:
             raise TrainingDiverged(
                 f"{self.in_a_row} steps in a row had no finite loss and gradients, up to step "
@@ -194,7 +197,7 @@ def train_epoch(
             if stop.requested:
                 break
         speed = bar.images_per_second
-    if not meter.count:
+    if not meter.count and meter.steps == steps:
         raise TrainingDiverged("no step had a finite loss and gradients", epoch)
     if not stepper.weights_finite():
         raise TrainingDiverged(f"weights are no numbers behind step {meter.steps}", epoch)

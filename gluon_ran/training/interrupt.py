@@ -31,6 +31,9 @@ class StopRequest:
     def _take(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         self._restore()
+        # A handler in Python would wait for what MXNet is doing.
+        if signal.SIGTERM in self._before:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

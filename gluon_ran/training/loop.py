@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -96,7 +96,10 @@ def fit(
     with ExitStack() as stack:
         if run is not None:
             stack.enter_context(run.writing())
-            run.refuse_difference(RunDirectory.open(run.path))
+            there = RunDirectory.open(run.path)
+            run.refuse_difference(there)
+            # Another process may have begun the same run since this one looked.
+            run.data["run_id"] = there.data.get("run_id")
         stepper, history = Stepper(net, recipe, contexts, kvstore, recompute), History()
         stack.callback(stepper.close)
         start, state = _resume(stepper, run, history)
@@ -116,7 +119,7 @@ def fit(
             except TrainingDiverged as error:
                 if not step_back:
                     raise
-                start, state = _step_back(error, stepper, run, history)
+                start, state = _step_back(error, work, run)
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ class _Work:
     settings: dict[str, Any]
 
 
-def _train_from(start: int, state: dict[str, Any] | None, work: _Work) -> None:
+def _train_from(start: int, state: dict[str, Any], work: _Work) -> None:
     """Trains to the recipe's last epoch, or until it is asked to stop."""
     recipe, history, stop, saver = work.recipe, work.history, work.stop, work.saver
     for epoch in range(start, recipe.epochs):
@@ -148,17 +151,19 @@ def _train_from(start: int, state: dict[str, Any] | None, work: _Work) -> None:
                 work.stepper, batches, meter, recipe, behind_step, stop, **work.settings
             )
         if meter.steps < len(batches):
-            where = "; it is saved" if saver.within(epoch, meter) else ""
-            LOG.info("interrupted behind step %d of epoch %d%s", meter.steps, epoch + 1, where)
-            history.stopped_by = stop.signal
+            _leave(epoch, meter, work)
             return
-        result = _result(work.stepper, epoch, meter, speed, work.validation, recipe)
+        try:
+            result = _result(epoch, meter, speed, work)
+        except _Stopped:
+            _leave(epoch, meter, work)
+            return
         _log(result, recipe)
-        saver.behind_epoch(result)
+        state = {"in_a_row": meter.in_a_row}
+        saver.behind_epoch(result, state)
         if work.board is not None:
             _show(work.board, work.stepper, result, batches, with_pictures=epoch == start)
         history.add(result)
-        state = None
         if stop.requested and epoch + 1 < recipe.epochs:
             LOG.info("interrupted behind epoch %d of %d", epoch + 1, recipe.epochs)
             history.stopped_by = stop.signal
@@ -166,24 +171,48 @@ def _train_from(start: int, state: dict[str, Any] | None, work: _Work) -> None:
     history.completed = True
 
 
+def _leave(epoch: int, meter: Meter, work: _Work) -> None:
+    where = "; it is saved" if work.saver.within(epoch, meter) else ""
+    LOG.info("interrupted behind step %d of epoch %d%s", meter.steps, epoch + 1, where)
+    work.history.stopped_by = work.stop.signal
+
+
 # Halvings of the learning rate, after which a lower one is not what is lacking.
 _STEPS_BACK = 5
 
 
 def _step_back(
-    error: TrainingDiverged, stepper: Stepper, run: RunDirectory | None, history: History
-) -> tuple[int, dict[str, Any] | None]:
-    """Goes back to the last checkpoint with half the learning rate; see `_resume`."""
+    error: TrainingDiverged, work: _Work, run: RunDirectory | None
+) -> tuple[int, dict[str, Any]]:
+    """Goes back to a checkpoint, with half the learning rate from there; see `_go_on_from`."""
+    stepper, history = work.stepper, work.history
     factor = stepper.lr_factor / 2
-    if run is None or not run.has_checkpoint() or factor < 0.5**_STEPS_BACK:
+    manifest = None if factor < 0.5**_STEPS_BACK else _to_go_back_to(run)
+    if manifest is None:
         raise error
     LOG.warning("%s", error)
-    start, state = _resume(stepper, run, history)
+    start, state = _go_on_from(manifest, stepper, run, history)
     stepper.lr_factor = factor
     stepper.forget_graphs()
     history.epochs = [result for result in history.epochs if result.epoch < start]
+    work.saver.gone_back_to(manifest)
     LOG.warning("the learning rates are %g of the recipe's from here on", factor)
-    return start, state
+    return start, {**state, "in_a_row": 0}
+
+
+def _to_go_back_to(run: RunDirectory | None) -> dict[str, Any] | None:
+    """The newest checkpoint, or the one before where the newest led to divergence before."""
+    if run is None:
+        return None
+    newest = checkpoint.newest_whole(run.checkpoints, run.data["run_id"])
+    if newest is None or not newest["progress"].get("gone_back_to"):
+        return newest
+    place = newest["epochs"], newest["steps"]
+    try:
+        before = checkpoint.newest_whole(run.checkpoints, run.data["run_id"], before=place)
+    except checkpoint.CheckpointError:
+        before = None
+    return before or newest
 
 
 def _check_sizes(net: HybridBlock, recipe: Recipe) -> None:
@@ -194,41 +223,53 @@ def _check_sizes(net: HybridBlock, recipe: Recipe) -> None:
 
 def _resume(
     stepper: Stepper, run: RunDirectory | None, history: History
-) -> tuple[int, dict[str, Any] | None]:
-    """Loads the last checkpoint, if any: the epoch to go on with, and its meter's state."""
+) -> tuple[int, dict[str, Any]]:
+    """Loads the last checkpoint, if any; see `_go_on_from`."""
     manifest = None
     if run is not None:
-        manifest = checkpoint.newest_whole(run.checkpoints, run.data.get("run_id"))
-    if manifest is None:
-        return 0, None
+        manifest = checkpoint.newest_whole(run.checkpoints, run.data["run_id"])
+    return (0, {}) if manifest is None else _go_on_from(manifest, stepper, run, history)
+
+
+def _go_on_from(
+    manifest: dict[str, Any], stepper: Stepper, run: RunDirectory, history: History
+) -> tuple[int, dict[str, Any]]:
+    """Loads a checkpoint: the epoch to go on with, and its meter's state."""
     weights = checkpoint.checked_file(run.checkpoints, manifest, "weights")
     states = checkpoint.checked_file(run.checkpoints, manifest, "states")
     checkpoint.load_weights(stepper.net, weights, stepper.contexts)
     checkpoint.load_optimizer_arrays(stepper.net, stepper.trainer, states)
     progress = manifest["progress"]
-    history.best_top1, history.best_epoch = progress["best_top1"], progress["best_epoch"]
-    stepper.scale.value, stepper.scale.good_steps = progress["loss_scale"]
-    stepper.lr_factor = progress["lr_factor"]
+    try:
+        history.best_top1, history.best_epoch = progress["best_top1"], progress["best_epoch"]
+        stepper.scale.value, stepper.scale.good_steps = progress["loss_scale"]
+        stepper.lr_factor, state = progress["lr_factor"] + 0.0, {**progress["meter"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise checkpoint.CheckpointError(
+            f"{weights.with_suffix('.json')} is not what this version writes ({error!r}): start "
+            "anew in another folder"
+        ) from None
     where = f"epoch {manifest['epochs']}"
     if manifest["steps"]:
         where = f"step {manifest['steps']} of epoch {manifest['epochs'] + 1}"
     LOG.info("going on behind %s of %s", where, run.path)
-    return manifest["epochs"], progress.get("meter")
+    return manifest["epochs"], state
 
 
-def _result(
-    stepper: Stepper,
-    epoch: int,
-    meter: Meter,
-    speed: float,
-    validation: Iterable | None,
-    recipe: Recipe,
-) -> EpochResult:
-    score = None
-    if validation is not None:
-        sized = ((shrunk(images, epoch, recipe), labels) for images, labels in validation)
-        first, batches = _peek(sized)
-        score = evaluate(stepper.frozen(first[0].shape), batches, stepper.contexts)
+class _Stopped(Exception):
+    """The run was asked to stop within a validation."""
+
+
+def _result(epoch: int, meter: Meter, speed: float, work: _Work) -> EpochResult:
+    """What an epoch gave, with its validation.
+
+    Raises:
+        _Stopped: a signal came ahead of the validation's last batch.
+    """
+    score, recipe = None, work.recipe
+    if work.validation is not None:
+        first, batches = _peek(_sized_until_stop(epoch, work))
+        score = evaluate(work.stepper.frozen(first[0].shape), batches, work.stepper.contexts)
         if not math.isfinite(score.loss):
             raise TrainingDiverged(f"the validation loss became {score.loss} at the end", epoch)
     return EpochResult(
@@ -244,6 +285,13 @@ def _result(
         size=size_at(epoch, recipe),
         skipped=meter.skipped,
     )
+
+
+def _sized_until_stop(epoch: int, work: _Work) -> Iterator[tuple]:
+    for images, labels in work.validation:
+        if work.stop.requested:
+            raise _Stopped
+        yield shrunk(images, epoch, work.recipe), labels
 
 
 def _peek(batches: Iterable) -> tuple[tuple, Iterable]:

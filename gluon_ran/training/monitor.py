@@ -151,11 +151,9 @@ def _forgiving(base: type) -> type:
     """
 
     class RecordWriter(base):
-        _forgives = True
-
         def __init__(self, path: str) -> None:
-            super().__init__(path)
             self._path = path
+            self._try(super().__init__, path)
 
         def write_record(self, event: bytes) -> None:
             self._try(super().write_record, event)
@@ -163,18 +161,19 @@ def _forgiving(base: type) -> type:
         def flush(self) -> None:
             self._try(super().flush)
 
-        def _try(self, act: Callable, *arguments: bytes) -> None:
+        def _try(self, act: Callable, *arguments: object) -> None:
             try:
                 act(*arguments)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # MXBoard's own where it can't open the file
                 LOG.warning("TensorBoard's events can't be written to %s (%s): from here on this "
                             "run has none, until it is started again", self._path,
-                            error.strerror)  # fmt: skip
+                            error)  # fmt: skip
                 self._give_up()
 
         def _give_up(self) -> None:
-            with suppress(OSError):
-                self._writer.close()
+            if self._writer is not None:
+                with suppress(OSError):
+                    self._writer.close()
             self._writer = open(os.devnull, "wb")
 
-    return base if hasattr(base, "_forgives") else RecordWriter
+    return RecordWriter

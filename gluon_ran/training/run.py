@@ -8,10 +8,10 @@ import os
 import platform
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gluon_ran.data import Normalization
 from gluon_ran.models import Baseline, Spec, spec_from_json
@@ -90,6 +90,8 @@ class RunDirectory:
         run.path.mkdir(parents=True, exist_ok=True)
         run.data = {**data, "run_id": uuid.uuid4().hex}
         with run.writing():
+            if run.has_checkpoint():
+                raise RunError(f"{run.path} was just taken by another process: start again")
             write_text(run.path / "data.json", json.dumps(run.data) + "\n")
             write_text(run.path / "spec.json", spec.to_json())
             # Last, since its presence says that the directory is whole.
@@ -105,20 +107,36 @@ class RunDirectory:
         Raises:
             RunError: another one writes to it already.
         """
-        with open(self.path / "run.lock", "a+", encoding="utf-8") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                lock.seek(0)
-                raise RunError(
-                    f"{self.path} is written to by {lock.read().strip() or 'another process'}: "
-                    "wait for its end, or choose another --save-dir"
-                ) from None
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {platform.node()}")
-            lock.flush()
+        with open(self.path / "run.lock", "ab+", buffering=0) as lock:
+            self._lock(lock)
+            with suppress(OSError):  # on a full disk; the lock holds all the same
+                lock.truncate(0)
+                lock.write(f"process {os.getpid()} on {platform.node()}".encode())
+            self._remove_half_made()
             yield
             lock.truncate(0)
+
+    def _lock(self, lock: IO[bytes]) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().decode(errors="replace").strip() or "another process"
+            raise RunError(
+                f"{self.path} is written to by {holder}: wait for its end, or choose another "
+                "--save-dir"
+            ) from None
+        except OSError as error:
+            raise RunError(
+                f"{self.path} can't be locked against a second writer ({error.strerror}): choose a "
+                "--save-dir on another file system, or mount this one with flock"
+            ) from None
+
+    def _remove_half_made(self) -> None:
+        """Removes what a kill left in the middle of writing."""
+        for name in _FILES:
+            for path in (*self.path.glob(f".{name}.*.tmp"), *self.path.glob(f"{name}.*.part")):
+                path.unlink()
 
     def _only_ours(self) -> bool:
         names = {path.name for path in self.path.iterdir()}
@@ -178,7 +196,9 @@ class RunDirectory:
         for number, line in enumerate(lines, 1):
             try:
                 rows.append(json.loads(line))
-            except ValueError:
+                _ = rows[-1]["epoch"] + 0
+            except (ValueError, TypeError, KeyError):
+                del rows[number - 1 :]
                 if number < len(lines):
                     raise RunError(
                         f"line {number} of {path} is damaged: mend or remove it"
@@ -195,7 +215,7 @@ class RunDirectory:
 def _read(path: Path, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         raise RunError(
             f"{path} is damaged ({error}): restore it, or train into another folder"
         ) from None

@@ -44,24 +44,44 @@ class Saver:
             )
         self._run, self._stepper, self._history = run, stepper, history
         self._save_period, self._save_every, self._keep_last = save_period, save_every, keep_last
+        self._saved: tuple[int, int] | None = None
 
     def behind_step(self, epoch: int, meter: Meter, last: int) -> None:
-        """Saves if the step is one to save; its epoch's `last` one never is."""
-        if self._save_every and meter.steps % self._save_every == 0 and meter.steps < last:
+        """Saves if the step is one to save; its epoch's `last` one never is.
+
+        Nor are steps that were left out: what training goes back to lies before them.
+        """
+        due = self._save_every and meter.steps % self._save_every == 0 and meter.steps < last
+        if due and not meter.in_a_row:
             self.within(epoch, meter)
 
     def within(self, epoch: int, meter: Meter) -> bool:
         """Saves the middle of an epoch; whether there is a place to."""
         if self._run is None:
             return False
+        if self._saved == (epoch, meter.steps):
+            return True
         progress = self._progress(self._history.best_top1, self._history.best_epoch)
         self._save({**progress, "meter": meter.state()}, epochs=epoch, steps=meter.steps)
         return True
 
-    def behind_epoch(self, result: EpochResult) -> None:
+    def gone_back_to(self, manifest: dict[str, Any]) -> None:
+        """Saves a checkpoint that has just been loaded anew, with the lower learning rate.
+
+        Later ones go, so that a run that is killed now does not take them for its own.
+        """
+        progress = {**manifest["progress"], "lr_factor": self._stepper.lr_factor}
+        place = {"epochs": manifest["epochs"], "steps": manifest["steps"]}
+        self._save({**progress, "gone_back_to": True}, save_period=self._save_period, **place)
+
+    def behind_epoch(self, result: EpochResult, meter: dict[str, Any]) -> None:
         """Saves an epoch's results and weights.
 
         Metrics first: a row too many is written over on resuming, one too few could not be.
+
+        Args:
+            result: of the epoch.
+            meter: state that the next epoch's begins with.
         """
         if self._run is None:
             return
@@ -70,7 +90,8 @@ class Saver:
         progress = self._progress(self._history.best_top1, self._history.best_epoch)
         if best:
             progress = self._progress(result.val_top1, result.epoch)
-        self._save(progress, epochs=result.epoch + 1, best=best, save_period=self._save_period)
+        place = {"epochs": result.epoch + 1, "best": best, "save_period": self._save_period}
+        self._save({**progress, "meter": meter}, **place)
         title = f"{self._run.spec.name} on {self._run.data['dataset']}"
         plot_curves(self._run.metrics(), self._run.path / "curves.png", title)
 
@@ -84,6 +105,7 @@ class Saver:
             run_id=self._run.data.get("run_id"),
             **place,
         )
+        self._saved = place["epochs"], place.get("steps", 0)
 
     def _progress(self, best: float | None, best_epoch: int | None) -> dict[str, Any]:
         scale = self._stepper.scale

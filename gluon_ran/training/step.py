@@ -126,6 +126,7 @@ class Stepper:
         self._dtype, self._recompute = recipe.dtype, recompute
         self._passes: RecordedPasses | RecomputedPasses | None = None
         self._size: tuple[int, ...] = ()
+        self._graphs: dict[tuple[int, ...], mx.sym.Symbol] = {}
         self._prepare(recipe)
         settings = {"learning_rate": recipe.lr, "momentum": recipe.momentum, "wd": recipe.wd}
         # On the store's side the states can't be saved, and a later rate would not reach it.
@@ -177,8 +178,11 @@ class Stepper:
         Args:
             shape: (N, C, H, W) of the batches; N may differ from call to call.
         """
-        graph = symbol_of(self.net, self._dtype, shape)
-        return inference_copy(graph, self.net.collect_params(), self.contexts)
+        # Kept, since MXNet never frees all of a graph that it has cast to bfloat16.
+        size = shape[1:]
+        if size not in self._graphs:
+            self._graphs[size] = symbol_of(self.net, self._dtype, shape)
+        return inference_copy(self._graphs[size], self.net.collect_params(), self.contexts)
 
     def masks(self, images: np.ndarray) -> list[mx.nd.NDArray]:
         """Soft masks of the network as it is now, one a module; see `ResidualAttentionNet.masks`.
