@@ -27,7 +27,7 @@ def small_digits(tmp_path, monkeypatch):
 
     monkeypatch.setitem(SPECS, "tiny", TINY)
     monkeypatch.chdir(tmp_path)
-    for name in ("make_run", "evaluate"):
+    for name in ("sources", "evaluate"):
         monkeypatch.setattr(script(name), "load_dataset", load)
 
 
