@@ -273,7 +273,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{about['model']} on {result.count} pictures of {about['dataset']} ({about['split']}):")
+    size = " at {}x{}".format(*about["size"]) if about["size"] else ""
+    print(f"{about['model']} on {result.count} pictures of {about['dataset']} ({about['split']})"
+          f"{size}:")  # fmt: skip
     print(f"  top-1 {100 * result.top1:.2f} %, top-5 {100 * result.top5:.2f} %", end="")
     print(f", loss {result.loss:.4f}")
     print_classes(result, about["class_names"])
