@@ -11,7 +11,7 @@ from record_files import encode, write
 from runs import arrays, assert_equal
 from scripts import script
 
-from gluon_ran.data import Normalization, RecordBatches, pack_folder
+from gluon_ran.data import Normalization, RecordBatches, RecordFile, TrainTransform, pack_folder
 from gluon_ran.models.params_file import read_params_file
 from gluon_ran.training import RunDirectory, find_trained
 
@@ -25,9 +25,9 @@ def packed(own_pictures):  # noqa: F811
         pack_folder("signs", f"packed/own_{part}.rec")
 
 
-def train(*flags, data_dir="packed", name="imagenet_train"):
+def train(*flags, data_dir="packed", name="imagenet_train", model="tiny"):
     return script(name).main(
-        ["--data-dir", data_dir, "--model", "tiny", "--size", "16", "--epochs", "1", "-b", "5",
+        ["--data-dir", data_dir, "--model", model, "--size", "16", "--epochs", "1", "-b", "5",
          "--flip", "none", *flags]
     )  # fmt: skip
 
@@ -137,6 +137,21 @@ def test_broken_records_are_refused_by_name_or_left_out_and_counted(tmp_path, ca
     assert "record 20: label 7 is outside 0 to 2" in log
     assert log.count("left out 3 of 28 pictures of packed/own_train.rec") == 2
     assert [row["left_out"] for row in rows(tmp_path / "run")] == [3, 3]
+
+
+def test_a_run_that_a_broken_record_stopped_goes_on_without_it(tmp_path, capsys):
+    """From the last step that was saved, to the bits of a run that left it out from the start."""
+    how = (5, TrainTransform(16), Normalization.imagenet())
+    epoch = RecordBatches(RecordFile("packed/own_train.rec"), *how, shuffle=True)
+    number = int(epoch._order[22])  # of the epoch's fifth batch
+    damaged(tmp_path / "packed" / "own_train.rec", number, without_picture)
+    assert train("--save-dir", "stopped", "--save-every", "2") == 1
+    assert f"own_train.rec, record {number}: " in capsys.readouterr().err
+    assert script("imagenet_train").main(["--resume", "stopped", "--broken", "skip"]) == 0
+    assert "going on behind step " in log_of(tmp_path / "stopped")
+    assert train("--save-dir", "quiet", "--broken", "skip") == 0
+    for one, other in zip(saved(tmp_path / "quiet"), saved(tmp_path / "stopped")):
+        assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def test_what_is_wrong_with_the_pair_is_never_skipped(tmp_path, capsys):
@@ -339,7 +354,7 @@ def test_a_mean_picture_of_weights_is_refused(tmp_path, capsys):
 
 
 def test_grey_and_large_pictures_are_read(tmp_path):
-    """As im2rec leaves them: of any size, and without names of classes."""
+    """As im2rec leaves them: of any size, and without names of classes; by GluonCV's networks."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -352,5 +367,5 @@ def test_grey_and_large_pictures_are_read(tmp_path):
     ]
     for part in ("train", "val"):
         write(tmp_path / "other" / f"x_{part}.rec", records)
-    assert train("--save-dir", "run", data_dir="other") == 0
+    assert train("--save-dir", "run", data_dir="other", model="cifar_resnet20_v1") == 0
     assert rows(tmp_path / "run")[-1]["val_top1"] is not None

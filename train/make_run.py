@@ -88,7 +88,7 @@ def _old_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, InMe
 def _refuse_other_flags(args: argparse.Namespace, run: RunDirectory) -> None:
     refuse_unfit_flags(args, run.data["dataset"])
     model = _model_name(args, run.data["dataset"])
-    names = {*SPEC_FLAGS, *PICTURE_FLAGS, *STREAM_FLAGS, "dataset", "freeze"}
+    names = {*SPEC_FLAGS, *PICTURE_FLAGS, *STREAM_FLAGS, "dataset", "freeze"} - {"broken"}
     asked = {**given(args, Recipe), **{name: getattr(args, name) for name in names}, "model": model}
     there = {**run.data, **asdict(run.recipe), **asdict(run.spec), "model": run.spec.name}
     other = [k for k, v in asked.items() if v is not None and not _same(v, there.get(k))]
