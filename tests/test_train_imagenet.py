@@ -205,6 +205,11 @@ def test_flags_of_streams_are_refused_for_data_sets_in_memory(flag, capsys):
     assert f"error: {flag}: for a stream alone; leave it out" in capsys.readouterr().err
 
 
+def test_the_folder_is_needed(capsys):
+    assert script("imagenet_train").main([]) == 1
+    assert "give --data-dir" in capsys.readouterr().err
+
+
 def test_a_stream_is_a_data_set_of_every_script(tmp_path, capsys):
     flags = ["--dataset", "stream", "--recipe", "gluon", "--save-dir", "run"]
     assert train(*flags, name="folder_train") == 0
@@ -240,7 +245,7 @@ def test_default_places_and_networks_are_those_of_a_stream(tmp_path):
     parser, module = script("imagenet_train").make_parser(), script("make_run")
     for flags, expected in (
         ([], "packed-attention56-imagenet-paper"),
-        (["--num-layers", "92", "--test-size", "320"], "packed-attention92-test320x320"),
+        (["--num-layers", "92", "--test-size", "320"], "packed-attention92-test320-imagenet-paper"),
         (["--size", "64", "--test-size", "64"], "packed-attention56-64-imagenet-paper"),
         (["--model", "cifar_resnet20_v1", "--size", "33"], "packed-cifar_resnet20_v1-33"),
     ):
@@ -324,6 +329,8 @@ def test_a_bare_weights_file_is_scored_on_a_stream(tmp_path, capsys):
     assert result["top1"] == rows(tmp_path / "run")[-1]["val_top1"]
     assert evaluate(*flags, "--normalization", "channel") == 1
     assert "give imagenet" in capsys.readouterr().err
+    assert evaluate(*flags[:5]) == 1
+    assert "give --data-dir" in capsys.readouterr().err
 
 
 def test_classes_that_nothing_names_are_the_labels(tmp_path, capsys):

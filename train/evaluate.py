@@ -134,7 +134,11 @@ def _told_normalization(args: argparse.Namespace, name: str) -> Normalization | 
     return Normalization.imagenet() if asked == "imagenet" else None
 
 
-def _stream(args: argparse.Namespace, trained: Trained, data_dir: str, broken: str) -> RecordFile:
+def _stream(
+    args: argparse.Namespace, trained: Trained, data_dir: str | None, broken: str
+) -> RecordFile:
+    if data_dir is None:
+        raise ValueError("give --data-dir: the folder of the stream's RecordIO files")
     names = None if trained.card is None else trained.card.class_names or None
     return open_record_pair(data_dir, broken, names)[SPLITS.index(args.split)]
 

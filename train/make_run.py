@@ -115,7 +115,7 @@ def _need_checkpoint(run: RunDirectory) -> None:
 
 def _dataset(args: argparse.Namespace) -> str:
     name = args.dataset or args.usual_dataset
-    if args.data_dir is None and name not in (None, *OWN):
+    if args.data_dir is None and name not in (None, *OWN, STREAM):
         return name
     if args.data_dir is None:
         raise ValueError("give --data-dir: the folder of your pictures, or of their RecordIO files")
@@ -270,12 +270,11 @@ def _default_path(
         if getattr(spec, name, None) != getattr(usual, name, None)
     ]
     if own and settings["size"] != spec.input_size:
-        height, width = settings["size"]
-        parts.append(str(height) if height == width else f"{height}x{width}")
+        parts.append(_sides(settings["size"]))
     if own and settings.get("fit", "crop") != "crop":
         parts.append(settings["fit"])
     if dataset == STREAM and settings["test_size"] != settings["size"]:
-        parts.append("test" + "x".join(map(str, settings["test_size"])))
+        parts.append(f"test{_sides(settings['test_size'])}")
     if trained is not None:
         source = args.weights.resolve()
         name = source.name if source.is_dir() else source.stem
@@ -284,3 +283,7 @@ def _default_path(
     parts += [f"freeze{args.freeze}"] if args.freeze is not None else []
     parts.append(recipe.name)
     return Path("runs") / ("-".join(parts) + ("-mixup" if recipe.mixup else ""))
+
+
+def _sides(size: tuple[int, int]) -> str:
+    return str(size[0]) if size[0] == size[1] else "x".join(map(str, size))

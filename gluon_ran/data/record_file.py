@@ -60,7 +60,7 @@ class RecordFile:
         if not idx.is_file():
             raise DataError(
                 f"{idx} is missing, which says where the records of {self.path.name} begin: copy "
-                "it too, or make it with MXNet's tools/rec2idx.py"
+                "it too, or make it with tools/rec2idx.py of MXNet's sources"
             )
         starts = read_index(idx)
         end = os.fstat(self._file).st_size
