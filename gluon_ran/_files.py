@@ -14,6 +14,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which then takes the place of `path` at once.
 
     If writing fails, what was at `path` stays and the temporary file goes.
+
+    Raises:
+        OSError: it failed; names `path`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -21,6 +24,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
         if temporary.exists():
             temporary.unlink()

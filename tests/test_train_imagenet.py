@@ -49,6 +49,12 @@ def test_flags_of_streams_are_refused_for_data_sets_in_memory(flag, capsys):
     assert f"error: {flag}: for a stream alone; leave it out" in capsys.readouterr().err
 
 
+def test_imagenets_normalisation_is_for_data_sets_in_memory_too(tmp_path):
+    flags = ["--normalization", "imagenet", "--save-dir", "run"]
+    assert train(*flags, data_dir="signs", name="folder_train") == 0
+    assert data_of(tmp_path / "run")["normalization"] == Normalization.imagenet().to_json()
+
+
 def test_the_folder_is_needed(capsys):
     assert script("imagenet_train").main([]) == 1
     assert "give --data-dir" in capsys.readouterr().err

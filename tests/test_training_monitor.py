@@ -1,5 +1,6 @@
 import logging
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,3 +87,18 @@ def test_events_hold_scalars_histograms_of_the_masks_and_pictures(tmp_path):
         assert tag.encode() in content, tag
     assert b"mask/module_3" not in content and b"accuracy/validation" not in content
     assert b"PNG" in content
+
+
+def test_events_that_cannot_be_written_do_not_hold_the_run_up(tmp_path, messages, monkeypatch):
+    """MXBoard's own writer waits for ever behind its tenth event."""
+    from mxboard import record_writer
+
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no device that is always full")
+    monkeypatch.setattr(record_writer, "open", lambda path, mode: full.open(mode), raising=False)
+    with Board(tmp_path) as board:
+        for epoch in range(20):
+            board.epoch({"epoch": epoch, "train_loss": 1.0})
+    assert len(messages) == 1
+    assert "can't be written" in messages[0] and "No space left on device" in messages[0]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -270,9 +271,21 @@ def _console() -> Iterator[None]:
         LOG.propagate = propagate
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk leaves short: the console has each line too."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Says nothing, where the standard handler prints a traceback a line."""
+
+    def close(self) -> None:
+        """Closes it, whether or not the last lines fit."""
+        with suppress(OSError):
+            super().close()
+
+
 def _log_to_file(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     handler.setLevel(logging.DEBUG)
     for early in [each for each in LOG.handlers if isinstance(each, MemoryHandler)]:
@@ -293,5 +306,12 @@ def main(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
             return INTERRUPTED
         except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
             LOG.debug("where the error came from", exc_info=True)
-            LOG.error("error: %s", error)
+            LOG.error("error: %s%s", error, _advice(error))
             return 1
+
+
+def _advice(error: Exception) -> str:
+    """What to do about an error that does not say it itself."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return ": make room there; the same command goes on from the last checkpoint"
+    return ""

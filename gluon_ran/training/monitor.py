@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -85,6 +87,8 @@ def duration(seconds: float) -> str:
 class Board:
     """Writes a run's events for TensorBoard through MXBoard.
 
+    Where they can't be written, as on a full disk, a warning says so and the run goes on without.
+
     Args:
         folder: where the event files go.
     """
@@ -93,7 +97,9 @@ class Board:
         folder.mkdir(parents=True, exist_ok=True)
         # MXBoard sets up the root logger by a warning of its own; it has nothing to tell us.
         logging.getLogger("mxboard").setLevel(logging.ERROR)
-        self._writer = _runtime.load_mxboard().SummaryWriter(logdir=str(folder), verbose=False)
+        mxboard = _runtime.load_mxboard()
+        mxboard.event_file_writer.RecordWriter = _forgiving(mxboard.record_writer.RecordWriter)
+        self._writer = mxboard.SummaryWriter(logdir=str(folder), verbose=False)
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Writes the scalars of a finished epoch, counted from 1."""
@@ -136,3 +142,39 @@ class Board:
         trace: TracebackType | None,
     ) -> None:
         self._writer.close()
+
+
+def _forgiving(base: type) -> type:
+    """MXBoard's writer of event files, which outlives an error in writing.
+
+    MXBoard writes in a thread, which an error ends; the run would then wait for it for ever.
+    """
+
+    class RecordWriter(base):
+        _forgives = True
+
+        def __init__(self, path: str) -> None:
+            super().__init__(path)
+            self._path = path
+
+        def write_record(self, event: bytes) -> None:
+            self._try(super().write_record, event)
+
+        def flush(self) -> None:
+            self._try(super().flush)
+
+        def _try(self, act: Callable, *arguments: bytes) -> None:
+            try:
+                act(*arguments)
+            except OSError as error:
+                LOG.warning("TensorBoard's events can't be written to %s (%s): from here on this "
+                            "run has none, until it is started again", self._path,
+                            error.strerror)  # fmt: skip
+                self._give_up()
+
+        def _give_up(self) -> None:
+            with suppress(OSError):
+                self._writer.close()
+            self._writer = open(os.devnull, "wb")
+
+    return base if hasattr(base, "_forgives") else RecordWriter

@@ -1,0 +1,279 @@
+"""What soak.py does to a training run, and what a run that survives it shows."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from gluon_ran.training import RunDirectory
+
+# Seconds that a run may take over what is asked of it, on a machine that has other things to do.
+_PATIENCE = 600
+
+
+class Seen(NamedTuple):
+    """What a fault led to.
+
+    Attributes:
+        survived: whether the run did what it should.
+        shown: the exit code, or the line of the log, that says so.
+    """
+
+    survived: bool
+    shown: str
+
+
+class Training:
+    """A training run by its command line, started again and again.
+
+    Attributes:
+        run: the run directory.
+        log: what all starts printed.
+
+    Args:
+        command: the command, with its --save-dir.
+        run: the run directory.
+        log: file to add to.
+    """
+
+    def __init__(self, command: Sequence[str], run: Path, log: Path) -> None:
+        self.run, self.log, self._command = run, log, list(command)
+        self._process: subprocess.Popen | None = None
+        self._from = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while there is one."""
+        running = self._process is not None and self._process.poll() is None
+        return self._process.pid if running else None
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.run / RunDirectory.CHECKPOINTS
+
+    def start(self) -> None:
+        """Starts the command, with signals as a terminal's shell would leave them."""
+        self._from = self.log.stat().st_size if self.log.exists() else 0
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, preexec_fn=_take_interrupts
+            )
+
+    def signal(self, number: int) -> None:
+        """Sends a signal."""
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """The exit code."""
+        return self._process.wait(_PATIENCE)
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        if self.pid is not None:
+            self._process.kill()
+        self._process.wait()
+
+    def line_with(self, text: str) -> str:
+        """The last line with `text` of what the present start printed; "" if there is none."""
+        with open(self.log, "rb") as log:
+            log.seek(self._from)
+            lines = log.read().decode(errors="replace").splitlines()
+        return next((line for line in reversed(lines) if text in line), "")
+
+    def wait_for(self, text: str) -> str:
+        """The line with `text`, once it is printed; "" where the process ends without it."""
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            running = self.pid is not None
+            line = self.line_with(text)
+            if line or not running:
+                return line
+            time.sleep(0.5)
+        return ""
+
+    def second(self) -> tuple[int, str]:
+        """Exit code and last line of the same command, started beside the run."""
+        done = subprocess.run(
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_PATIENCE
+        )
+        return done.returncode, (done.stdout.decode().splitlines() or [""])[-1]
+
+
+def _take_interrupts() -> None:
+    """Background jobs of a shell ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _stopped(number: int, code: int) -> Callable[[Training, random.Random], Seen]:
+    def fault(training: Training, rng: random.Random) -> Seen:
+        training.signal(number)
+        got = training.wait()
+        # Ahead of the training itself the signal ends the process at once, with nothing to save.
+        early = not training.line_with("run directory")
+        return Seen(got == code or early and got in (-number, 130), f"exit code {got}")
+
+    return fault
+
+
+def _killed(training: Training, rng: random.Random) -> Seen:
+    training.kill()
+    return Seen(True, "nothing")
+
+
+def _killed_while_saving(training: Training, rng: random.Random) -> Seen:
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until and training.pid is not None:
+        half_made = [path.name for path in training.checkpoints.glob(".*.tmp")]
+        if half_made:
+            training.kill()
+            return Seen(True, "nothing")
+        time.sleep(0.0005)
+    return Seen(False, "no save was met")
+
+
+def _terminated_twice(training: Training, rng: random.Random) -> Seen:
+    training.signal(signal.SIGTERM)
+    time.sleep(0.02)
+    if training.pid is not None:
+        training.signal(signal.SIGTERM)
+    got = training.wait()
+    return Seen(got in (-signal.SIGTERM, 75), f"exit code {got}")
+
+
+def _frozen(training: Training, rng: random.Random) -> Seen:
+    training.signal(signal.SIGSTOP)
+    time.sleep(rng.uniform(1, 10))
+    training.signal(signal.SIGCONT)
+    time.sleep(5)
+    return Seen(training.pid is not None, "nothing")
+
+
+def _second_writer(training: Training, rng: random.Random) -> Seen:
+    training.wait_for("run directory")
+    code, line = training.second()
+    return Seen(code == 1 and "is written to by process" in line, line)
+
+
+def _newest(folder: Path) -> list[Path]:
+    """The manifests, the newest first."""
+    found = folder.glob("epoch-*.json")
+    return sorted(found, key=lambda path: _place(path.stem), reverse=True)
+
+
+def _place(stem: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in stem.split("-") if part.isdigit())
+
+
+def _damaged(spoil: Callable[[Path, random.Random], None], part: str) -> Callable:
+    def fault(training: Training, rng: random.Random) -> Seen:
+        training.kill()
+        manifests = _newest(training.checkpoints)
+        if len(manifests) < 2:
+            return Seen(True, "nothing to damage yet")
+        spoil(manifests[0].with_suffix(part), rng)
+        training.start()
+        line = training.wait_for("not used: ")
+        going_on = training.wait_for("going on behind")
+        return Seen(manifests[0].stem in line and bool(going_on), line)
+
+    return fault
+
+
+def _cut(path: Path, rng: random.Random) -> None:
+    os.truncate(path, rng.randrange(path.stat().st_size))
+
+
+def _flip(path: Path, rng: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+
+
+def _remove(path: Path, rng: random.Random) -> None:
+    path.unlink()
+
+
+def _foreign(other: Training) -> Callable[[Training, random.Random], Seen]:
+    def fault(training: Training, rng: random.Random) -> Seen:
+        training.kill()
+        theirs = _newest(other.checkpoints)
+        if not theirs or not _newest(training.checkpoints):
+            return Seen(True, "nothing to exchange yet")
+        name = "epoch-9000"
+        try:
+            for part in (".params", ".states", ".json"):
+                shutil.copy(theirs[0].with_suffix(part), training.checkpoints / (name + part))
+        except FileNotFoundError:
+            return Seen(True, "pruned meanwhile")
+        training.start()
+        line = training.wait_for("not used: ")
+        return Seen("belongs to another run" in line and bool(training.wait_for("going on")), line)
+
+    return fault
+
+
+def _disk_full(training: Training, rng: random.Random) -> Seen:
+    """For run directories on a small disk of their own."""
+    if not training.wait_for("run directory"):
+        return Seen(False, "it ended before its disk was full")
+    ballast = training.run.parent / "ballast"
+    try:
+        _fill(ballast)
+        got = training.wait()
+        line = training.line_with("No space left")
+        return Seen(got == 1 and bool(line), line)
+    finally:
+        ballast.unlink()
+
+
+def _fill(path: Path) -> None:
+    """Writes until no byte more fits on the disk."""
+    with open(path, "wb", buffering=0) as file:
+        for size in (2**20, 2**12, 1):
+            try:
+                while file.write(bytes(size)) == size:
+                    pass
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+
+
+def all_faults(other: Training, small_disk: bool) -> dict[str, Callable]:
+    """Each fault by its name.
+
+    Args:
+        other: another run, whose checkpoints are foreign.
+        small_disk: whether the run directory lies on a disk that may be filled.
+    """
+    faults = {
+        "SIGKILL": _killed,
+        "SIGKILL during a save": _killed_while_saving,
+        "SIGTERM": _stopped(signal.SIGTERM, 75),
+        "SIGINT": _stopped(signal.SIGINT, 130),
+        "SIGTERM twice": _terminated_twice,
+        "process stopped for seconds": _frozen,
+        "a second process on the directory": _second_writer,
+        "newest weights cut": _damaged(_cut, ".params"),
+        "a bit of the newest weights flipped": _damaged(_flip, ".params"),
+        "newest optimizer state missing": _damaged(_remove, ".states"),
+        "newest manifest cut": _damaged(_cut, ".json"),
+        "newer checkpoint of another run": _foreign(other),
+    }
+    if small_disk:
+        faults["disk full"] = _disk_full
+    return faults
+
+
+def drawn(names: Sequence[str], rng: random.Random) -> Iterator[str]:
+    """Names without end: each once in random order, again and again."""
+    while True:
+        yield from rng.sample(list(names), len(names))
