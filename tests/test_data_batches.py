@@ -99,6 +99,14 @@ def test_borders_and_cutout_are_zero_after_normalisation():
     assert (images == 0).all(axis=1).mean() > 0.1
 
 
+def test_an_epoch_goes_on_from_any_step():
+    stream = batches()
+    rest, whole = list(stream.from_step(2)), list(stream)
+    assert len(rest) == len(whole) - 2 > 0
+    assert all(map(same, rest, whole[2:]))
+    assert list(stream.from_step(len(stream))) == []
+
+
 def test_drop_last_leaves_only_full_batches():
     dropped = batches(drop_last=True)
     assert len(dropped) == 3

@@ -88,3 +88,9 @@ def test_pictures_of_another_kind_fail():
         Normalization.per_pixel(DATASET)(IMAGES[:, :5])
     with pytest.raises(DataError, match="uint8"):
         Normalization.channel(DATASET)(IMAGES.astype(np.float32))
+
+
+def test_imagenets_normalisation_is_the_usual_one():
+    normalization = Normalization.imagenet()
+    assert np.allclose(normalization.mean / 255, [0.485, 0.456, 0.406])
+    assert np.allclose(normalization.std / 255, [0.229, 0.224, 0.225])

@@ -182,3 +182,9 @@ def test_a_name_of_two_lines_is_refused(tmp_path):
     folder = fill(tmp_path / "pictures", {"a\nb": 1, "c": 1})
     with pytest.raises(DataError, match=r"a\\nb.*can't stand on a line"):
         pack_folder(folder, tmp_path / "a.rec")
+
+
+def test_progress_is_told_of_every_picture_broken_ones_too(folder, tmp_path):
+    broken, seen = break_some(folder / "red"), []
+    pack_folder(folder, tmp_path / "a.rec", broken="skip", progress=lambda *done: seen.append(done))
+    assert seen == [(n, 9 + len(broken)) for n in range(1, 10 + len(broken))]

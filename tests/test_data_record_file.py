@@ -9,7 +9,7 @@ from record_files import NAMES, some, write
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.data import DataError, RecordFile
-from gluon_ran.data.record_file import class_files, find_class_names
+from gluon_ran.data.record_file import PairError, class_files, find_class_names
 
 import mxnet as mx
 
@@ -102,6 +102,45 @@ def test_a_record_that_the_index_forgets_is_found_when_it_is_passed(rec):
     assert records.read(2) and records.read(4)
     with pytest.raises(DataError, match=r"record 3: it ends \d+ bytes before the next"):
         records.read(3)
+
+
+def test_an_index_of_another_file_is_refused_at_once(rec, tmp_path):
+    other = write(tmp_path / "other.rec", [(0, bytes(40 + 9 * n)) for n in range(COUNT)])
+    rec.with_suffix(".idx").write_bytes(other.with_suffix(".idx").read_bytes())
+    with pytest.raises(PairError, match=r"own_train.idx names places in own_train.rec.* no pair"):
+        RecordFile(rec)
+    edited(write(rec, some(COUNT)), lambda lines: lines[:-2])
+    with pytest.raises(PairError, match="record 9: it ends .* no pair"):
+        RecordFile(rec)
+
+
+def test_labels_are_read_without_their_pictures(rec, monkeypatch):
+    records = RecordFile(rec)
+    assert [records.label(n) for n in range(COUNT)] == list(range(COUNT))
+    read = []
+    monkeypatch.setattr(os, "pread", lambda file, size, start: read.append(size) or b"")
+    with pytest.raises(PairError):  # nothing is there, so it looks at the whole record
+        records.label(COUNT - 1)
+    assert read[0] < 50 < read[1]
+
+
+def test_labels_of_short_and_of_split_records_are_read_too(tmp_path):
+    mark = b"\x0a\x23\xd7\xce"
+    records = RecordFile(write(tmp_path / "a.rec", [(3, b""), (4, mark * 3), (5, b"x")]))
+    assert [records.label(n) for n in range(3)] == [3, 4, 5]
+    with pytest.raises(DataError, match="record 2: label 5 is outside 0 to 4, .*classes.txt"):
+        RecordFile(tmp_path / "a.rec", list("abcde")).label(2)
+
+
+def test_what_the_disk_refuses_is_no_broken_record(rec, monkeypatch):
+    def fails(*_):
+        raise OSError(5, "Input/output error")
+
+    records = RecordFile(rec)
+    monkeypatch.setattr(os, "pread", fails)
+    with pytest.raises(OSError, match=r"record 4 can't be read \(Input/output error\)") as error:
+        records.read(4)
+    assert not isinstance(error.value, DataError)
 
 
 def test_missing_and_empty_files_are_errors(rec, tmp_path):

@@ -159,11 +159,50 @@ def test_a_batch_of_nothing_but_broken_pictures_is_an_error(tmp_path):
         next(stream)
 
 
-def test_damage_to_the_file_is_never_skipped(tmp_path):
+def test_damage_to_the_pair_is_never_skipped(tmp_path):
     rec = write(tmp_path / "a.rec", some(6))
-    rec.write_bytes(rec.read_bytes()[:-40])
+    idx, whole = rec.with_suffix(".idx"), rec.read_bytes()
+    rec.write_bytes(whole[:-40])
     with pytest.raises(DataError, match="record 5: the file ends inside it"):
         list(batches(RecordFile(rec), broken="skip"))
+    rec.write_bytes(whole)
+    lines = idx.read_text().splitlines(keepends=True)
+    idx.write_text("".join(lines[:2] + lines[3:]))
+    with pytest.raises(DataError, match="record 1: .* no pair"):
+        list(batches(RecordFile(rec), 5, broken="skip"))
+
+
+@pytest.mark.parametrize("byte", [0, 4, 7, 11, 13])
+def test_damage_to_one_records_frame_or_header_is_left_out_alone(tmp_path, byte):
+    """The mark, both ends of the length, the number of labels, the label."""
+    rec = write(tmp_path / "a.rec", some(12))
+    start = int(rec.with_suffix(".idx").read_text().splitlines()[5].split()[1])
+    damaged = bytearray(rec.read_bytes())
+    damaged[start + byte] ^= 0x55
+    rec.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"record 5: .*\(--broken skip\)"):
+        list(batches(RecordFile(rec)))
+    stream = batches(RecordFile(rec, list("abcdefghijkl")), 4, broken="skip", shuffle=False)
+    assert labels(stream) == [n for n in range(12) if n != 5]
+    assert stream.left_out == {1: 1}
+
+
+def test_what_is_left_out_is_counted_in_each_pass_and_named_once(tmp_path, caplog):
+    data = [(n, b"x" if n in (1, 9, 10) else encoded) for n, encoded in some(14)]
+    records = RecordFile(write(tmp_path / "a.rec", data))
+    caplog.set_level(logging.WARNING, "gluon_ran")
+    for _ in range(2):
+        stream = batches(records, 4, shuffle=False, broken="skip")
+        list(stream)
+        assert stream.left_out == {0: 1, 2: 2}
+    messages = caplog.messages
+    assert sum(message.startswith("left out: ") for message in messages) == 3
+    assert messages.count(f"left out 3 of 14 pictures of {records.path}") == 2
+    caplog.clear()
+    list(batches(records, 4, shuffle=False, broken="skip", drop_last=True).from_step(1))
+    assert caplog.messages == [f"left out 2 of 8 pictures of {records.path} from batch 2 on"]
+    list(batches(records, 4, shuffle=False, broken="skip").from_step(3))
+    assert len(caplog.messages) == 1
 
 
 def decoding():

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 from own_pictures import COUNTS, data_of, evaluate, own_pictures, train, weights_of  # noqa: F401
 from pictures import break_some, fill
@@ -17,7 +16,8 @@ def path_of(*flags, name="folder_train"):
     """The default run directory of some flags."""
     module, args = script("make_run"), script(name).make_parser().parse_args(list(flags))
     trained = None if args.weights is None else Trained(args.weights)
-    dataset, spec = module._dataset(args), module._spec(args, trained)
+    dataset = module._dataset(args)
+    spec = module._spec(args, trained, dataset)
     settings = script("flags").picture_settings(args, dataset, spec, {})
     recipe = script("flags").recipe_from(args)
     return module._default_path(args, dataset, spec, recipe, settings, trained).name
@@ -255,9 +255,5 @@ def test_runs_that_differ_lie_in_different_places():
 
 
 def test_pictures_of_large_size_are_evaluated_in_small_batches():
-    class Pictures:
-        def __init__(self, side):
-            self.images = np.empty((1, side, side, 3), np.uint8)
-
-    sizes = [script("cli").evaluation_batch(Pictures(side)) for side in (8, 32, 64, 224)]
+    sizes = [script("sources").evaluation_batch((side, side)) for side in (8, 32, 64, 224)]
     assert sizes == [250, 250, 62, 16]

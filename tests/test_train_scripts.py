@@ -27,7 +27,7 @@ def small_digits(tmp_path, monkeypatch):
 
     monkeypatch.setitem(SPECS, "tiny", TINY)
     monkeypatch.chdir(tmp_path)
-    for name in ("make_run", "evaluate"):
+    for name in ("sources", "evaluate"):
         monkeypatch.setattr(script(name), "load_dataset", load)
 
 
@@ -72,7 +72,9 @@ def test_no_progressive_sizes_can_be_asked_for():
     assert recipe_of("--recipe", "short", "--progressive-sizes", "none").progressive_sizes == ()
 
 
-@pytest.mark.parametrize("name", ["cifar10_train", "cifar100_train", "folder_train"])
+@pytest.mark.parametrize(
+    "name", ["cifar10_train", "cifar100_train", "folder_train", "imagenet_train"]
+)
 def test_help_shows_every_default_and_every_recipe(name, capsys):
     with pytest.raises(SystemExit) as stop:
         script(name).main(["--help"])
@@ -82,7 +84,8 @@ def test_help_shows_every_default_and_every_recipe(name, capsys):
     for action in parser._actions:
         if action.help and action.dest not in ("help", "resume"):
             assert "default" in action.help or action.const == "float16", action.option_strings
-    for text in ("(default: 80,120)", "(default: 0.0001)", "tricks:", "warmup_epochs 5"):
+    steps = "40,80,100" if name == "imagenet_train" else "80,120"
+    for text in (f"(default: {steps})", "(default: 0.0001)", "tricks:", "warmup_epochs 5"):
         assert text in shown
 
 

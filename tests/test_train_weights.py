@@ -130,7 +130,7 @@ def test_weights_bring_the_size_and_fit_of_their_pictures_along(tmp_path, capsys
 def test_weights_that_change_meanwhile_are_not_trained_from(tmp_path, capsys, monkeypatch):
     assert train("--save-dir", "first") == 0
     weights = weights_of(tmp_path / "first").rename(tmp_path / "w.params")
-    module = script("make_run")
+    module = script("sources")
     load = module.load_dataset
 
     def changing(*args, **settings):

@@ -113,3 +113,29 @@ def test_sizes_follow_each_other_and_end_in_the_pictures_own():
 def test_sizes_that_make_no_sense_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
         get_recipe("gluon", epochs=4, progressive_sizes=sizes)
+
+
+def test_imagenet_paper_recipe_decays_at_the_papers_iterations():
+    recipe, steps = RECIPES["imagenet-paper"], 1_281_167 // 256
+    for iteration, rate in ((0, 0.1), (199_000, 0.1), (201_000, 0.01), (399_000, 0.01),
+                            (401_000, 1e-3), (499_000, 1e-3), (501_000, 1e-4)):  # fmt: skip
+        assert lr_at(iteration, steps, recipe) == pytest.approx(rate)
+    assert abs(recipe.epochs * steps - 530_000) < steps
+    assert (recipe.optimizer, recipe.momentum, recipe.wd, recipe.no_wd) == ("sgd", 0.9, 1e-4, False)
+
+
+def test_imagenet_tricks_recipe_warms_up_for_five_epochs_and_ends_near_zero():
+    recipe, steps = RECIPES["imagenet-tricks"], 1_281_167 // 256
+    assert lr_at(0, steps, recipe) == pytest.approx(0.1 / (5 * steps))
+    assert lr_at(5 * steps, steps, recipe) == 0.1
+    middle = (5 + recipe.epochs) * steps // 2
+    assert lr_at(middle, steps, recipe) == pytest.approx(0.05, rel=1e-3)
+    assert lr_at(recipe.epochs * steps - 1, steps, recipe) < 1e-8
+    assert (recipe.mixup, recipe.alpha, recipe.epsilon, recipe.no_wd) == (True, 0.2, 0.1, True)
+
+
+def test_recipes_of_before_there_were_streams_still_load():
+    values = json.loads(RECIPES["gluon"].to_json())
+    for name in ("least_area", "aspect", "jitter", "lighting"):
+        del values[name]
+    assert Recipe.from_json(json.dumps(values)) == RECIPES["gluon"]

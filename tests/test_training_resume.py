@@ -1,6 +1,5 @@
 """Runs that are stopped go on to the bits of one never touched."""
 
-import json
 import signal
 from dataclasses import replace
 

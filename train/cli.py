@@ -15,24 +15,24 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import FrameType
 
-from flags import add_picture_flags, add_recipe_flags, add_spec_flags, recipe_from, recipe_table
+from flags import (
+    STREAM,
+    add_picture_flags,
+    add_recipe_flags,
+    add_spec_flags,
+    add_test_size,
+    recipe_from,
+    recipe_table,
+    usual_recipe,
+)
 from make_run import check_unchanged, make_run
 
 import gluon_ran
 from gluon_ran import training
-from gluon_ran.data import (
-    DATASETS,
-    OWN,
-    Augmentation,
-    Batches,
-    Dataset,
-    Normalization,
-    describe_classes,
-    describe_imbalance,
-)
+from gluon_ran.data import DATASETS, OWN
 from gluon_ran.models import build
 from gluon_ran.models.specs import DEPTHS
-from gluon_ran.training import Recipe, RunDirectory, Trained
+from gluon_ran.training import RunDirectory, Trained
 from gluon_ran.training.monitor import LOG
 
 import mxnet as mx
@@ -40,7 +40,6 @@ from mxnet.gluon import HybridBlock
 
 # Exit codes: behind Ctrl-C, and behind SIGTERM (EX_TEMPFAIL: start it again).
 INTERRUPTED, TERMINATED = 130, 75
-_EVALUATED_PIXELS = 250 * 32 * 32
 
 
 def make_parser(description: str, dataset: str | None) -> argparse.ArgumentParser:
@@ -59,20 +58,25 @@ def make_parser(description: str, dataset: str | None) -> argparse.ArgumentParse
     group = parser.add_argument_group("what to train, and on what")
     _add_data(group, dataset)
     add_picture_flags(group, "the model's, 32 or 224")
+    add_test_size(group)
     _add_model(group)
     add_spec_flags(group)
-    add_recipe_flags(parser.add_argument_group("recipe (defaults: those of the recipe 'gluon')"))
+    usual = usual_recipe(dataset)
+    title = f"recipe (defaults: those of the recipe '{usual.name}')"
+    add_recipe_flags(parser.add_argument_group(title), usual)
     _add_run(parser.add_argument_group("run and machine"))
     return parser
 
 
 def _add_data(group: argparse._ArgumentGroup, dataset: str | None) -> None:
-    own = dataset is None
+    own = dataset in (None, STREAM)
+    usual = dataset or "what --data-dir holds"
     group.add_argument(
-        "--dataset", choices=tuple(OWN) if own else DATASETS,
-        help="folder of class folders, or RecordIO records (default: what --data-dir holds)" if own
-        else "digits comes with scikit-learn and needs no download; folder and records are "
-        f"pictures of your own (default: {dataset})",
+        "--dataset", choices=(*(OWN if own else DATASETS), STREAM),
+        help="folder of class folders, or RecordIO records, in memory; or a stream of RecordIO "
+        f"records of any number (default: {usual})" if own
+        else "digits comes with scikit-learn and needs no download; folder, records and stream are "
+        f"pictures of your own (default: {usual})",
     )  # fmt: skip
     group.add_argument(
         "--data-dir", metavar="DIR",
@@ -86,7 +90,7 @@ def _add_data(group: argparse._ArgumentGroup, dataset: str | None) -> None:
 def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--num-layers", type=int, choices=DEPTHS,
-        help="depth of the wide network cifar_attentionN (default: 56)",
+        help="depth of the wide network cifar_attentionN, or attentionN on a stream (default: 56)",
     )  # fmt: skip
     group.add_argument(
         "--model", metavar="NAME",
@@ -179,41 +183,6 @@ def _count_from_one(text: str) -> int:
     return int(text)
 
 
-def augmentation_of(recipe: Recipe) -> Augmentation:
-    """How a recipe varies the training pictures.
-
-    Raises:
-        DataError: a value that the augmentation does not take.
-    """
-    return Augmentation(
-        crop_padding=recipe.crop_padding,
-        crop_mode=recipe.crop_mode,
-        flip=recipe.flip,
-        cutout=recipe.cutout,
-        rotation=recipe.rotation,
-    )
-
-
-def train_batches(
-    dataset: Dataset, recipe: Recipe, normalization: Normalization, devices: int, epoch: int
-) -> Batches:
-    """The batches of a training epoch, `recipe.batch_size` pictures a device."""
-    return Batches(
-        dataset,
-        recipe.batch_size * devices,
-        normalization,
-        seed=recipe.seed,
-        epoch=epoch,
-        shuffle=True,
-        augmentation=augmentation_of(recipe),
-    )
-
-
-def evaluation_batch(dataset: Dataset) -> int:
-    """Pictures a batch of evaluation: 250 of 32x32, fewer of larger ones, at least 16."""
-    return min(max(_EVALUATED_PIXELS // dataset.images[0, ..., 0].size, 16), 250)
-
-
 def train(args: argparse.Namespace) -> int:
     """Trains as the flags say; the exit code."""
     contexts = training.make_contexts(args.num_gpus)
@@ -221,21 +190,20 @@ def train(args: argparse.Namespace) -> int:
     if not args.resume:
         asked = recipe_from(args)
         training.check_dtype(asked.dtype, contexts)
-        augmentation_of(asked)
-    run, train_set, test_set, trained = make_run(args, len(contexts))
+    run, source, trained = make_run(args, len(contexts))
     _log_to_file((args.log_dir or run.path) / "train.log")
     recipe, normalization = run.recipe, run.normalization
     where = ", ".join(map(str, contexts))
     LOG.info("%s on %s, %s, %s", run.spec.name, run.data["dataset"], recipe.dtype, where)
-    _log_classes(train_set, test_set)
+    source.log()
     LOG.info("run directory %s", run.path)
     net = build(run.spec)
     _start_from_weights(net, run, trained, contexts)
     history = training.fit(
         net,
         recipe,
-        partial(train_batches, train_set, recipe, normalization, len(contexts)),
-        Batches(test_set, evaluation_batch(test_set), normalization),
+        partial(source.training_batches, recipe, normalization, len(contexts)),
+        source.test_batches(normalization),
         classes=run.spec.classes,
         run=run,
         contexts=contexts,
@@ -250,14 +218,6 @@ def train(args: argparse.Namespace) -> int:
         log_dir=args.log_dir,
     )
     return _report(run, history)
-
-
-def _log_classes(train_set: Dataset, test_set: Dataset) -> None:
-    LOG.info("training set: %s", describe_classes(train_set))
-    LOG.info("test set: %s", describe_classes(test_set))
-    warning = describe_imbalance(train_set)
-    if warning:
-        LOG.warning("%s", warning)
 
 
 def _start_from_weights(

@@ -15,9 +15,15 @@ from gluon_ran.models.spec import ATTENTIONS, LEARNINGS, MASKS, UNITS
 from gluon_ran.training import RECIPES, Recipe
 from gluon_ran.training import recipe as recipes
 
+# Pictures of RecordIO files that are never in memory all at once.
+STREAM = "stream"
 DEFAULT_RECIPE = RECIPES["gluon"]
+_USUAL_RECIPES = {"digits": "digits", STREAM: "imagenet-paper"}
 SPEC_FLAGS = ("unit", "attention", "learning", "mask", "dropout")
 PICTURE_FLAGS = ("size", "fit", "broken")
+STREAM_FLAGS = ("size", "test_size", "broken")
+_NOT_STREAMED = ("fit", "crop_padding", "crop_mode", "cutout", "rotation")
+_STREAMED_ONLY = ("test_size", "least_area", "aspect", "jitter", "lighting")
 
 
 def add_spec_flags(group: argparse._ArgumentGroup) -> None:
@@ -54,12 +60,21 @@ def add_picture_flags(group: argparse._ArgumentGroup, size: str) -> None:
     )  # fmt: skip
 
 
-def add_recipe_flags(group: argparse._ArgumentGroup) -> None:
-    """Adds --recipe and a flag for each field of a Recipe."""
+def add_test_size(group: argparse._ArgumentGroup) -> None:
+    """Adds --test-size, which training alone needs: evaluation has one size."""
+    group.add_argument(
+        "--test-size", type=_size, metavar="N",
+        help="side of the pictures of a stream's test, or HxW: their middle, 87.5 %% of the "
+        "shorter side (default: --size)",
+    )  # fmt: skip
+
+
+def add_recipe_flags(group: argparse._ArgumentGroup, usual: Recipe) -> None:
+    """Adds --recipe and a flag for each field of a Recipe, whose defaults are those of `usual`."""
     group.add_argument(
         "--recipe", choices=list(RECIPES),
-        help="where the defaults of this group come from (default: digits on digits, else gluon; "
-        "the table below has them)",
+        help="where the defaults of this group come from (default: digits on digits, "
+        "imagenet-paper on a stream, else gluon; the table below has them)",
     )  # fmt: skip
     for flags, name, kind, text in (
         (["--epochs"], "epochs", int, "passes over the training set"),
@@ -77,18 +92,28 @@ def add_recipe_flags(group: argparse._ArgumentGroup) -> None:
         (["--epsilon"], "epsilon", float, "label smoothing"),
         (["--progressive-sizes"], "progressive_sizes", _edges_and_epochs,
          "EDGE:EPOCHS,... first epochs on pictures shrunk to EDGE pixels, or none"),
-        (["--crop-padding"], "crop_padding", int, "pixels of padding before the random crop"),
+        (["--crop-padding"], "crop_padding", int,
+         "pixels of padding before the random crop; not of a stream"),
         (["--crop-mode"], "crop_mode", ("reflect", "zero"), "what the padding holds"),
         (["--flip"], "flip", ("none", "random", "alternating"), "horizontal flips"),
-        (["--cutout"], "cutout", int, "edge of a blanked square in pixels"),
-        (["--rotation"], "rotation", float, "greatest rotation in degrees"),
+        (["--cutout"], "cutout", int, "edge of a blanked square in pixels; not of a stream"),
+        (["--rotation"], "rotation", float, "greatest rotation in degrees; not of a stream"),
+        (["--least-area"], "least_area", float,
+         "of a stream: least share of the picture that a random resized crop has"),
+        (["--aspect"], "aspect", float,
+         "of a stream: greatest ratio of the longer side of a crop to the shorter"),
+        (["--jitter"], "jitter", float,
+         "of a stream: share by which brightness, contrast and saturation change at most"),
+        (["--lighting"], "lighting", float,
+         "of a stream: deviation of PCA lighting"),
         (["--normalization"], "normalization", recipes.NORMALIZATIONS,
-         "kind of mean; weights is that of --weights, and the default where they tell it"),
+         "kind of mean; weights is that of --weights, and the default where they tell it; imagenet "
+         "is the usual one, and that of a stream"),
         (["--seed"], "seed", int, "all randomness comes from it"),
         (["--dtype"], "dtype", recipes.DTYPES, "bfloat16 is for CPUs, float16 for GPUs"),
     ):  # fmt: skip
         choices = kind if isinstance(kind, tuple) else None
-        default = _shown(getattr(DEFAULT_RECIPE, name))
+        default = _shown(getattr(usual, name))
         group.add_argument(
             *flags, dest=name, choices=choices, type=str if choices else kind,
             metavar=None if choices else name.upper(), help=f"{text} (default: {default})",
@@ -160,8 +185,27 @@ def recipe_table() -> str:
 
 def recipe_from(args: argparse.Namespace) -> Recipe:
     """The recipe that the flags name, with the fields that they set."""
-    name = args.recipe or ("digits" if args.dataset == "digits" else DEFAULT_RECIPE.name)
+    name = args.recipe or usual_recipe(args.dataset or args.usual_dataset).name
     return training.get_recipe(name, **given(args, Recipe))
+
+
+def usual_recipe(dataset: str | None) -> Recipe:
+    """The recipe of a data set where no flag names one."""
+    return RECIPES[_USUAL_RECIPES.get(dataset, DEFAULT_RECIPE.name)]
+
+
+def refuse_unfit_flags(args: argparse.Namespace, dataset: str) -> None:
+    """Refuses flags that say nothing about pictures of the data set's kind.
+
+    Raises:
+        ValueError: names them.
+    """
+    streamed = dataset == STREAM
+    names = _NOT_STREAMED if streamed else _STREAMED_ONLY
+    found = [f"--{n.replace('_', '-')}" for n in names if getattr(args, n, None) is not None]
+    if found:
+        why = "for data sets in memory, not for a stream" if streamed else "for a stream alone"
+        raise ValueError(f"{', '.join(found)}: {why}; leave it out with --dataset {dataset}")
 
 
 def given(args: argparse.Namespace, cls: type) -> dict[str, Any]:
@@ -179,11 +223,12 @@ def spec_changes(args: argparse.Namespace) -> dict[str, Any]:
 def picture_settings(
     args: argparse.Namespace, dataset: str, spec: Spec | Baseline, old: dict[str, Any]
 ) -> dict[str, Any]:
-    """Size, fit and broken for `load_dataset`: by flag, else of the run `old`, else by default."""
-    settings = {name: getattr(args, name) or old.get(name) for name in PICTURE_FLAGS}
-    if dataset in OWN:
+    """What `sources.open_source` takes: by flag, else of the run `old`, else by default."""
+    names = STREAM_FLAGS if dataset == STREAM else PICTURE_FLAGS
+    settings = {name: getattr(args, name, None) or old.get(name) for name in names}
+    if dataset in OWN or dataset == STREAM:
         defaults = {"size": spec.input_size, "fit": FITS[0], "broken": BROKEN[0]}
-        settings = {name: settings[name] or defaults[name] for name in PICTURE_FLAGS}
-    if settings["size"] is not None:
-        settings["size"] = tuple(settings["size"])  # JSON has lists only
-    return settings
+        defaults["test_size"] = settings["size"] or spec.input_size
+        settings = {name: settings[name] or defaults[name] for name in names}
+    # JSON has lists only.
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}

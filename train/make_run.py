@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from flags import PICTURE_FLAGS, SPEC_FLAGS, given, picture_settings, recipe_from, spec_changes
+from flags import (
+    PICTURE_FLAGS,
+    SPEC_FLAGS,
+    STREAM,
+    STREAM_FLAGS,
+    given,
+    picture_settings,
+    recipe_from,
+    refuse_unfit_flags,
+    spec_changes,
+)
+from sources import (
+    InMemory,
+    Streamed,
+    check_mean_picture,
+    check_recipe,
+    check_size,
+    open_source,
+)
 
 from gluon_ran import training
 from gluon_ran._files import sha256_of
-from gluon_ran.data import OWN, Dataset, Normalization, kind_of, load_dataset
+from gluon_ran.data import OWN, Normalization, kind_of
 from gluon_ran.models import Baseline, Spec, build, change_spec, check_weights, find_spec
-from gluon_ran.models.network import check_input_shape
 from gluon_ran.training import Recipe, RunDirectory, Trained
-
-_NATIVE = (32, 32)
 
 
 def make_run(
     args: argparse.Namespace, devices: int
-) -> tuple[RunDirectory, Dataset, Dataset, Trained | None]:
-    """The run directory that the flags ask for, new or old, its data, and what it begins from.
+) -> tuple[RunDirectory, InMemory | Streamed, Trained | None]:
+    """The run directory that the flags ask for, new or old, its pictures, and what it begins from.
 
     Raises:
         RunError: the directory holds another run, or none to go on with.
@@ -33,8 +47,10 @@ def make_run(
     if args.resume:
         return (*_old_run(args, devices), None)
     trained = _trained(args)
-    dataset, recipe = _dataset(args), _recipe(args, trained)
-    spec = _spec(args, trained)
+    dataset = _dataset(args)
+    refuse_unfit_flags(args, dataset)
+    recipe, spec = _recipe(args, trained, dataset), _spec(args, trained, dataset)
+    check_recipe(recipe, dataset)
     settings = picture_settings(args, dataset, spec, _pictures_of(trained, dataset))
     check_size(spec, settings, recipe)
     start = {"weights": _weights_record(args, trained), "freeze": _freeze(args, spec)}
@@ -45,31 +61,34 @@ def make_run(
         known = trained.normalization
         check_mean_picture(known, settings, "--normalization channel")
     path = args.save_dir or _default_path(args, dataset, spec, recipe, settings, trained)
-    train, test = load_dataset(dataset, args.data_dir, **settings)
-    spec = change_spec(spec, train.num_classes)
-    data = _data(dataset, args.data_dir, train, test, recipe, devices, {**settings, **start}, known)
+    source = open_source(dataset, args.data_dir, settings)
+    spec = change_spec(spec, len(source.class_names))
+    data = _data(dataset, args.data_dir, source, recipe, devices, {**settings, **start}, known)
+    run = RunDirectory(path, spec, recipe, data)
+    source.training_batches(recipe, run.normalization, devices, 0)  # or raises
     if args.resume is not None:
-        _need_checkpoint(RunDirectory(path, spec, recipe, data))
-    return RunDirectory.start(path, spec, recipe, data), train, test, trained
+        _need_checkpoint(run)
+    return RunDirectory.start(path, spec, recipe, data), source, trained
 
 
-def _old_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, Dataset, Dataset]:
+def _old_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, InMemory | Streamed]:
     run = RunDirectory.open(args.resume)
     _need_checkpoint(run)
     _refuse_other_flags(args, run)
     dataset, data_dir = run.data["dataset"], args.data_dir or run.data["data_dir"]
     settings = picture_settings(args, dataset, run.spec, run.data)
     start = {name: run.data.get(name) for name in ("weights", "freeze")}
-    train, test = load_dataset(dataset, data_dir, **settings)
+    source = open_source(dataset, data_dir, settings, run.data["class_names"])
     known = run.normalization if run.recipe.normalization == "weights" else None
-    data = _data(dataset, data_dir, train, test, run.recipe, devices, {**settings, **start}, known)
+    data = _data(dataset, data_dir, source, run.recipe, devices, {**settings, **start}, known)
     RunDirectory(run.path, run.spec, run.recipe, data).refuse_difference(run)
-    return run, train, test
+    return run, source
 
 
 def _refuse_other_flags(args: argparse.Namespace, run: RunDirectory) -> None:
-    model = args.model or (args.num_layers and f"cifar_attention{args.num_layers}")
-    names = (*SPEC_FLAGS, *PICTURE_FLAGS, "dataset", "freeze")
+    refuse_unfit_flags(args, run.data["dataset"])
+    model = _model_name(args, run.data["dataset"])
+    names = {*SPEC_FLAGS, *PICTURE_FLAGS, *STREAM_FLAGS, "dataset", "freeze"} - {"broken"}
     asked = {**given(args, Recipe), **{name: getattr(args, name) for name in names}, "model": model}
     there = {**run.data, **asdict(run.recipe), **asdict(run.spec), "model": run.spec.name}
     other = [k for k, v in asked.items() if v is not None and not _same(v, there.get(k))]
@@ -96,7 +115,7 @@ def _need_checkpoint(run: RunDirectory) -> None:
 
 def _dataset(args: argparse.Namespace) -> str:
     name = args.dataset or args.usual_dataset
-    if args.data_dir is None and name not in (None, *OWN):
+    if args.data_dir is None and name not in (None, *OWN, STREAM):
         return name
     if args.data_dir is None:
         raise ValueError("give --data-dir: the folder of your pictures, or of their RecordIO files")
@@ -114,18 +133,25 @@ def _trained(args: argparse.Namespace) -> Trained | None:
     return training.find_trained(args.weights)
 
 
-def _spec(args: argparse.Namespace, trained: Trained | None) -> Spec | Baseline:
+def _model_name(args: argparse.Namespace, dataset: str) -> str | None:
+    """The network that the flags name, if they do."""
+    family = "attention" if dataset == STREAM else "cifar_attention"
+    return args.model or (args.num_layers and f"{family}{args.num_layers}")
+
+
+def _spec(args: argparse.Namespace, trained: Trained | None, dataset: str) -> Spec | Baseline:
     """The network that the flags name, or that --weights are of where these tell."""
     if args.model and args.num_layers:
         raise ValueError("give --model or --num-layers, not both")
-    name = args.model or (args.num_layers and f"cifar_attention{args.num_layers}")
+    name = _model_name(args, dataset)
     if trained is not None and trained.spec is None and name is None:
         raise ValueError(
             f"nothing tells which network {args.weights} is of: name it with --model or "
             "--num-layers"
         )
     if trained is None or trained.spec is None:
-        return find_spec(name or "cifar_attention56", **spec_changes(args))
+        usual = "attention56" if dataset == STREAM else "cifar_attention56"
+        return find_spec(name or usual, **spec_changes(args))
     if name not in (None, trained.spec.name):
         raise ValueError(
             f"{args.weights} holds the weights of {trained.spec.name}, not of {name}: leave out "
@@ -136,62 +162,31 @@ def _spec(args: argparse.Namespace, trained: Trained | None) -> Spec | Baseline:
 
 def _pictures_of(trained: Trained | None, dataset: str) -> dict[str, Any]:
     """Size and fit of the pictures that weights were trained on, where they can be had again."""
-    if trained is None or trained.card is None or dataset not in OWN:
+    if trained is None or trained.card is None or dataset not in (*OWN, STREAM):
         return {}
     return {"size": trained.card.size, "fit": trained.card.fit}
 
 
-def _recipe(args: argparse.Namespace, trained: Trained | None) -> Recipe:
-    """The recipe of the flags; pictures are normalised as those of --weights, if these tell."""
+def _recipe(args: argparse.Namespace, trained: Trained | None, dataset: str) -> Recipe:
+    """The recipe of the flags; pictures are normalised as those of --weights, if these tell.
+
+    Else those of a stream are normalised as ImageNet's usually are.
+    """
     recipe = recipe_from(args)
     known = trained is not None and trained.normalization is not None
     if args.normalization is None and known:
         return replace(recipe, normalization="weights")
+    if args.normalization is None and dataset == STREAM:
+        return replace(recipe, normalization="imagenet")
     if recipe.normalization == "weights" and not known:
         of = (
             "there are no --weights" if trained is None else f"nothing tells how for {args.weights}"
         )
         raise ValueError(
             "--normalization weights normalises pictures as those of the trained weights, and "
-            f"{of}: give channel or per_pixel"
+            f"{of}: give another one"
         )
     return recipe
-
-
-def check_size(
-    spec: Spec | Baseline, settings: dict[str, Any], recipe: Recipe | None = None
-) -> None:
-    """Refuses sizes that the network or the pictures do not have, before any picture is read.
-
-    Raises:
-        ValueError: says which sizes it takes.
-    """
-    height, width = settings["size"] or _NATIVE
-    check_input_shape(spec, (1, 3, height, width))
-    for edge, _ in recipe.progressive_sizes if recipe is not None else ():
-        check_input_shape(spec, (1, 3, edge, edge))
-        if height != width or edge > height:
-            raise ValueError(
-                f"--progressive-sizes shrinks square pictures, and these of {height}x{width} have "
-                f"no smaller size {edge}: give other sizes, or another recipe"
-            )
-
-
-def check_mean_picture(
-    normalization: Normalization, settings: dict[str, Any], instead: str | None = None
-) -> None:
-    """Refuses pictures of another size than the mean picture's, before any is read.
-
-    Raises:
-        ValueError: names the size; and `instead`, what else can be given, if anything.
-    """
-    (height, width), mean = settings["size"] or _NATIVE, normalization.mean
-    if mean.ndim == 3 and mean.shape[:2] != (height, width):
-        size = f"{mean.shape[0]}x{mean.shape[1]}"
-        raise ValueError(
-            f"the weights were trained with a mean picture of {size}, and these pictures are "
-            f"{height}x{width}: give --size {size}" + (f" or {instead}" if instead else "")
-        )
 
 
 def _freeze(args: argparse.Namespace, spec: Spec | Baseline) -> int | None:
@@ -233,8 +228,7 @@ def check_unchanged(run: RunDirectory, trained: Trained) -> None:
 def _data(
     name: str,
     folder: str | None,
-    train: Dataset,
-    test: Dataset,
+    source: InMemory | Streamed,
     recipe: Recipe,
     devices: int,
     settings: dict[str, Any],
@@ -245,13 +239,12 @@ def _data(
     The normalisation is that of the training set where none is given.
     """
     if normalization is None:
-        normalization = getattr(Normalization, recipe.normalization)(train)
-    labels = hashlib.sha256(train.labels.tobytes() + test.labels.tobytes()).hexdigest()
+        normalization = source.normalization(recipe.normalization)
     return {
         "dataset": name,
         "data_dir": folder and str(Path(folder).expanduser().resolve()),
-        "class_names": list(train.class_names),
-        "labels_sha256": labels,
+        "class_names": list(source.class_names),
+        **source.fingerprint(),
         "devices": devices,
         **settings,
         "normalization": normalization.to_json(),
@@ -267,7 +260,7 @@ def _default_path(
     trained: Trained | None,
 ) -> Path:
     """runs/DATASET-MODEL-RECIPE, with what was changed in any of the three behind it."""
-    own = dataset in OWN
+    own = dataset in (*OWN, STREAM)
     known = trained is not None and trained.spec is not None
     usual = trained.spec if known else find_spec(spec.name)
     parts = [Path(args.data_dir).expanduser().resolve().name if own else dataset, spec.name]
@@ -277,10 +270,11 @@ def _default_path(
         if getattr(spec, name, None) != getattr(usual, name, None)
     ]
     if own and settings["size"] != spec.input_size:
-        height, width = settings["size"]
-        parts.append(str(height) if height == width else f"{height}x{width}")
-    if own and settings["fit"] != "crop":
+        parts.append(_sides(settings["size"]))
+    if own and settings.get("fit", "crop") != "crop":
         parts.append(settings["fit"])
+    if dataset == STREAM and settings["test_size"] != settings["size"]:
+        parts.append(f"test{_sides(settings['test_size'])}")
     if trained is not None:
         source = args.weights.resolve()
         name = source.name if source.is_dir() else source.stem
@@ -289,3 +283,7 @@ def _default_path(
     parts += [f"freeze{args.freeze}"] if args.freeze is not None else []
     parts.append(recipe.name)
     return Path("runs") / ("-".join(parts) + ("-mixup" if recipe.mixup else ""))
+
+
+def _sides(size: tuple[int, int]) -> str:
+    return str(size[0]) if size[0] == size[1] else "x".join(map(str, size))

@@ -15,7 +15,7 @@ from gluon_ran.data.loading import SPLITS
 from gluon_ran.data.normalization import Normalization
 from gluon_ran.data.pack import pack_folder
 from gluon_ran.data.record_file import RecordFile
-from gluon_ran.data.record_pairs import load_record_pair
+from gluon_ran.data.record_pairs import load_record_pair, open_record_pair
 from gluon_ran.data.records import load_records
 from gluon_ran.data.resize import shrink
 from gluon_ran.data.stream import RecordBatches
@@ -45,6 +45,7 @@ __all__ = [
     "load_folder",
     "load_record_pair",
     "load_records",
+    "open_record_pair",
     "pack_folder",
     "prefetch",
     "shrink",

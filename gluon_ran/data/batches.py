@@ -93,7 +93,11 @@ class Batches:
         return self.normalization(images), self.dataset.labels[chosen]
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return (self[step] for step in range(len(self)))
+        return self.from_step(0)
+
+    def from_step(self, step: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The batches from a step on; none of those before is made."""
+        return (self[each] for each in range(step, len(self)))
 
 
 def _rng(*entropy: int) -> np.random.Generator:

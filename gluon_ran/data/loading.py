@@ -156,7 +156,8 @@ def check_memory(count: int, size: tuple[int, int], where: object) -> None:
     """Raises DataError where so many pictures of a size don't fit in the memory that is free."""
     _check_bytes(
         count * size[0] * size[1] * 3, f"{where}: {count} pictures of {size[0]}x{size[1]} need",
-        "choose a smaller size (--size), or take fewer pictures",
+        "choose a smaller size (--size), take fewer pictures, or pack and stream them "
+        "(train/pack.py, --dataset stream)",
     )  # fmt: skip
 
 
@@ -164,7 +165,8 @@ def check_file_memory(files: Sequence[Path]) -> None:
     """Raises DataError where files can't be held in the memory that is free, all at once."""
     needed = sum(file.stat().st_size for file in files if file.is_file())
     names = " and ".join(map(str, files))
-    _check_bytes(needed, f"{names}: to read them takes", "take fewer pictures")
+    advice = "take fewer pictures, or stream them (--dataset stream)"
+    _check_bytes(needed, f"{names}: to read them takes", advice)
 
 
 def _check_bytes(needed: int, what: str, advice: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from gluon_ran.data.dataset import DataError, Dataset
 
 _CHUNK = 1000
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,11 @@ class Normalization:
             )
         if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
             raise DataError("normalisation: mean and std must be finite and std above 0")
+
+    @classmethod
+    def imagenet(cls) -> Normalization:
+        """That of ImageNet's channels, with the figures that torchvision and GluonCV have."""
+        return cls(*(np.multiply(255, each) for each in (_IMAGENET_MEAN, _IMAGENET_STD)))
 
     @classmethod
     def channel(cls, dataset: Dataset) -> Normalization:

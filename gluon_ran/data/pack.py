@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +41,7 @@ def pack_folder(
     quality: int = 95,
     broken: str = "refuse",
     threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Packs FOLDER/CLASS/* into a .rec file, with its .idx and the names of its classes beside it.
 
@@ -59,6 +60,7 @@ def pack_folder(
         broken: 'refuse' raises for a picture that can't be decoded; 'skip' logs it and leaves it
             out.
         threads: how many decode and encode; None: as many as there are cores.
+        progress: called behind each picture with how many are done, and how many there are.
 
     Returns:
         How many pictures were packed.
@@ -83,6 +85,8 @@ def pack_folder(
     order = np.random.default_rng(0).permutation(len(labelled))
     pack = partial(_pack, shorter_side=shorter_side, quality=quality)
     packed = map_ahead(pack, (labelled[n] for n in order), threads or cores(), _AHEAD)
+    if progress is not None:
+        packed = _watched(packed, len(labelled), progress)
     count = _write_records(_kept(packed, broken), rec)
     with atomic_path(names_file) as temporary:
         temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
@@ -129,12 +133,22 @@ def _encode(encoded: bytes, where: str, shorter_side: int | None, quality: int) 
     return stream.getvalue()
 
 
+def _watched(
+    packed: Iterator[_Packed], count: int, progress: Callable[[int, int], None]
+) -> Iterator[_Packed]:
+    for done, each in enumerate(packed, 1):
+        yield each
+        progress(done, count)
+
+
 def _kept(packed: Iterator[_Packed], broken: str) -> Iterator[_Packed]:
     for each in packed:
         if each.broken is None:
             yield each
         elif broken == "refuse":
-            raise DataError(f"{each.broken}; or leave such pictures out with broken='skip'")
+            raise DataError(
+                f"{each.broken}; or leave such pictures out with broken='skip' (--broken skip)"
+            )
         else:
             _log.warning("left out: %s", each.broken)
 

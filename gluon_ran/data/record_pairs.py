@@ -1,7 +1,8 @@
-"""Finds a pair of RecordIO files with pictures of any size, and reads it as a data set."""
+"""Finds a pair of RecordIO files with pictures of any size: to read, or to stream them."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +20,11 @@ from gluon_ran.data.loading import (
     load_splits,
 )
 from gluon_ran.data.pictures import FITS, check_choice, checked_size
-from gluon_ran.data.record_file import find_class_names
+from gluon_ran.data.record_file import PairError, RecordFile, find_class_names
 from gluon_ran.data.records import read_labelled
 
 _TRAIN = "train.rec"
+_log = logging.getLogger(__name__)
 
 
 def load_record_pair(
@@ -61,6 +63,54 @@ def load_record_pair(
         check_labels(labels, len(names), rec)
     sources = {split: _sources(*labelled[split]) for split in splits}
     return load_splits(sources, names, size, fit, broken, pair[0].parent)
+
+
+def open_record_pair(
+    path: str | os.PathLike,
+    broken: str = "refuse",
+    class_names: Sequence[str] | None = None,
+) -> tuple[RecordFile, RecordFile]:
+    """Opens the files that `load_record_pair` reads, for their pictures to be streamed.
+
+    Where nothing names the classes, the labels of all records to train on are read, which takes a
+    minute or more for millions; the names are the labels themselves then.
+
+    Args:
+        path: the folder of the pair, or FOLDER/NAME where it holds several.
+        broken: 'skip' passes over records whose label can't be read, 'refuse' raises.
+        class_names: one name a class where no file beside names them; None: not known.
+
+    Raises:
+        DataError: there is no such pair or more than one, or a file or label is damaged.
+    """
+    check_choice("broken", broken, BROKEN)
+    train, test = choose_pair(Path(path).expanduser())
+    names = find_class_names(train) or class_names
+    if names is None:
+        names = _class_names(train, read_labels(RecordFile(train), broken))
+    return RecordFile(train, names), RecordFile(test, names)
+
+
+def read_labels(records: RecordFile, broken: str = "refuse") -> np.ndarray:
+    """The labels of a file, int64 (N,), without those of broken records where they are skipped.
+
+    Raises:
+        DataError: a record is damaged, or all are.
+    """
+    _log.info("reading all %s labels of %s, since no classes.txt beside it names the classes",
+              f"{len(records):,}", records.path)  # fmt: skip
+    labels = []
+    for number in range(len(records)):
+        try:
+            labels.append(records.label(number))
+        except PairError:
+            raise
+        except DataError as error:
+            if broken == "refuse":
+                raise DataError(f"{error}; or leave such records out (--broken skip)") from None
+    if not labels:
+        raise DataError(f"{records.path}: all {len(records)} records are broken; make it again")
+    return np.array(labels)
 
 
 def _sources(rec: Path, labels: np.ndarray, pictures: list[memoryview]) -> list[Source]:

@@ -21,6 +21,12 @@ _MAGIC_BYTES = struct.pack("<I", _MAGIC)
 _FRAME = struct.Struct("<II")
 _HEADER = struct.Struct("<IfQQ")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+# What a header and its one label take at the most, behind the frame.
+_LABELLED = _HEADER.size + 4
+
+
+class CutShort(DataError):
+    """The data ends within a record."""
 
 
 def load_records(
@@ -148,19 +154,44 @@ def read_record(data: memoryview, position: int, where: str) -> tuple[memoryview
 
 def _read_part(data: memoryview, position: int, where: str) -> tuple[int, memoryview, int]:
     if position + _FRAME.size > len(data):
-        raise DataError(f"{where}: the file ends inside it; copy or make the file again")
+        raise CutShort(f"{where}: the file ends inside it; copy or make the file again")
     magic, length = _FRAME.unpack_from(data, position)
     if magic != _MAGIC:
         raise DataError(
-            f"{where}: no RecordIO mark at byte {position}; the file is damaged or of another "
-            "format, copy or make it again"
+            f"{where}: it has no RecordIO mark; the file is damaged or of another format, copy or "
+            "make it again"
         )
     flag, length = length >> 29, length & 0x1FFFFFFF
     start = position + _FRAME.size
     end = start + length + -length % 4
     if end > len(data):
-        raise DataError(f"{where}: the file ends inside it; copy or make the file again")
+        raise CutShort(f"{where}: the file ends inside it; copy or make the file again")
     return flag, data[start : start + length], end
+
+
+def has_mark(data: bytes, position: int = 0) -> bool:
+    """Whether `data` has the mark at `position` that records begin with."""
+    return data[position : position + len(_MAGIC_BYTES)] == _MAGIC_BYTES
+
+
+# Bytes of a record that `first_label` needs.
+LABEL_BYTES = _FRAME.size + _LABELLED
+
+
+def first_label(data: bytes, where: str) -> int | None:
+    """The label of a record of which these are the first `LABEL_BYTES`, or all there are.
+
+    None where that is not enough to tell, or the record is damaged.
+
+    Raises:
+        DataError: it has no single whole label.
+    """
+    if len(data) < LABEL_BYTES or not has_mark(data):
+        return None
+    length = _FRAME.unpack_from(data)[1]
+    if length >> 29 not in (_WHOLE, _FIRST) or length & 0x1FFFFFFF < _LABELLED:
+        return None
+    return split_record(memoryview(data)[_FRAME.size :], where)[0]
 
 
 def split_record(record: memoryview, where: str) -> tuple[int, memoryview]:

@@ -20,7 +20,7 @@ from gluon_ran.data.loading import BROKEN
 from gluon_ran.data.normalization import Normalization
 from gluon_ran.data.parallel import cores, map_ahead
 from gluon_ran.data.pictures import check_choice
-from gluon_ran.data.record_file import RecordFile
+from gluon_ran.data.record_file import PairError, RecordFile
 from gluon_ran.data.transforms import TrainTransform, ValidationTransform
 
 _log = logging.getLogger(__name__)
@@ -66,11 +66,15 @@ class RecordBatches:
         drop_last: whether a last batch that is not full is left out.
         num_parts: workers that share the records out; together their batches hold each once.
         part_index: which of them this is, from 0.
-        broken: 'refuse' raises for a picture that can't be decoded; 'skip' logs it and leaves it
-            out, so that its batch is smaller. Damage to the file around it is an error in either
-            case.
+        broken: 'refuse' raises for a record that is damaged, whose label is no class or whose
+            picture can't be decoded; 'skip' logs it once and leaves it out, so that its batch is
+            smaller. A file that is cut short, or an .idx of another, is an error in either case.
         threads: how many decode; None: as many as there are cores.
         ahead: batches that are made ahead of the one in use.
+
+    Attributes:
+        left_out: how many pictures are missing from each batch that was made and lacks some, by
+            its step.
 
     Raises:
         DataError: a number is out of range, or there would be no batch. Iterating raises it for a
@@ -102,12 +106,16 @@ class RecordBatches:
                 f"part_index {part_index} is outside 0 to num_parts - 1, {num_parts - 1}"
             )
         if normalization.mean.ndim != 1:
-            raise DataError("a stream's normalisation needs a mean a channel, not a mean picture")
+            raise DataError(
+                "a stream's normalisation needs a mean a channel, not a mean picture: give another "
+                "(--normalization imagenet)"
+            )
         self.records, self.batch_size, self.broken = records, batch_size, broken
         self.transform, self.normalization = transform, normalization
         self.seed, self.epoch = seed, epoch
         self.num_parts, self.part_index = num_parts, part_index
         self.threads, self.ahead = threads or cores(), ahead
+        self.left_out: dict[int, int] = {}
         count = len(records)
         rng = np.random.default_rng((_ORDER, seed, epoch))
         self._order = rng.permutation(count) if shuffle else np.arange(count)
@@ -144,11 +152,26 @@ class RecordBatches:
                 yield self._whole(each, done)
         finally:
             done.close()
+        self._log_left_out(step)
+
+    def _log_left_out(self, step: int) -> None:
+        lacking = sum(self.left_out.get(each, 0) for each in range(step, len(self)))
+        if not lacking:
+            return
+        last = len(range(*self._share(len(self._numbers(len(self) - 1)))))
+        count = (len(self) - 1 - step) * self.batch_size + last
+        where = f" from batch {step + 1} on" if step else ""
+        _log.warning("left out %s of %s pictures of %s%s", f"{lacking:,}", f"{count:,}",
+                     self.records.path, where)  # fmt: skip
+
+    def _numbers(self, step: int) -> np.ndarray:
+        """The records of a batch, those of all parts."""
+        together = self.batch_size * self.num_parts
+        return self._order[step * together : (step + 1) * together]
 
     def _chunks(self, step: int) -> Iterator[_Chunk]:
         """The parts of a batch that threads make, in its order."""
-        together = self.batch_size * self.num_parts
-        numbers = self._order[step * together : (step + 1) * together]
+        numbers = self._numbers(step)
         rng = np.random.default_rng((_CHOICES, self.seed, self.epoch, step))
         choices = self.transform.choose(rng, len(numbers))
         share = slice(*self._share(len(numbers)))
@@ -167,18 +190,25 @@ class RecordBatches:
     def _fill(self, chunk: _Chunk) -> _Chunk:
         images, labels, kept = chunk.batch
         for row, number, choices in zip(chunk.rows, chunk.numbers, chunk.choices):
-            labels[row], encoded = self.records.read(number)
             where = self.records.where(number)
             try:
+                labels[row], encoded = self.records.read(number)
                 self.transform(encoded, where, choices, self.normalization, images[row])
+            except PairError:
+                raise
             except DataError as error:
-                if self.broken == "refuse":
-                    raise DataError(
-                        f"{error}; or leave such pictures out with broken='skip'"
-                    ) from None
-                _log.warning("left out: %s", error)
+                self._leave_out(number, error)
                 kept[row] = False
         return chunk
+
+    def _leave_out(self, number: int, error: DataError) -> None:
+        if self.broken == "refuse":
+            raise DataError(
+                f"{error}; or leave such pictures out with broken='skip' (--broken skip)"
+            ) from None
+        if number not in self.records.broken:  # named once, not in every epoch
+            self.records.broken.add(number)
+            _log.warning("left out: %s", error)
 
     def _whole(self, step: int, done: Iterator[_Chunk]) -> tuple[np.ndarray, np.ndarray]:
         """Waits for all chunks of a batch."""
@@ -187,6 +217,7 @@ class RecordBatches:
         list(islice(done, -(-len(labels) // _CHUNK) - 1))
         if kept.all():
             return images, labels
+        self.left_out[step] = int((~kept).sum())
         if not kept.any():
             raise DataError(
                 f"{self.records.path}: all {len(kept)} pictures of batch {step} are broken; make "

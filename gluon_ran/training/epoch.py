@@ -58,8 +58,8 @@ class SoftBatches:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        rest = itertools.islice(enumerate(self._batches), self._start, None)
-        for step, (images, labels) in rest:
+        rest = _from_step(self._batches, self._start)
+        for step, (images, labels) in enumerate(rest, self._start):
             images = shrunk(images, self.epoch, self._recipe)
             targets = soft_targets(labels, self._classes, self._recipe.epsilon)
             lam = mixup_lam(self._recipe, self.epoch, step)
@@ -68,6 +68,17 @@ class SoftBatches:
             if self.first is None:
                 self.first = images
             yield images, targets
+
+    def left_out(self, step: int) -> int:
+        """How many pictures a batch that was made lacks, since they are broken."""
+        return getattr(self._batches, "left_out", {}).get(step, 0)
+
+
+def _from_step(batches: Iterable, step: int) -> Iterator:
+    """The batches from a step on, those before it unmade where they can be told to."""
+    if hasattr(batches, "from_step"):
+        return batches.from_step(step)
+    return itertools.islice(batches, step, None)
 
 
 def shrunk(images: np.ndarray, epoch: int, recipe: Recipe) -> np.ndarray:
@@ -85,6 +96,7 @@ class Meter:
         count: pictures.
         lr: learning rate of the last step.
         skipped: steps that were left out since a loss or a gradient was no number.
+        left_out: pictures that were left out of their batches since they are broken.
         in_a_row: how many of these the last steps were.
 
     Args:
@@ -96,12 +108,13 @@ class Meter:
     def __init__(self, epoch: int, scale: LossScale, state: dict[str, Any] | None = None) -> None:
         new = {
             "losses": [], "total": 0.0, "hits": 0, "count": 0, "steps": 0, "lr": 0.0, "skipped": 0,
-            "in_a_row": 0,
+            "in_a_row": 0, "left_out": 0,
         }  # fmt: skip
         state = {**new, **(state or {})}
         self.losses, self.count = list(state["losses"]), state["count"]
         self.steps, self.lr = state["steps"], state["lr"]
         self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]
+        self.left_out = state["left_out"]
         self._total, self._hits = state["total"], state["hits"]
         self._epoch, self._scale = epoch, scale
 
@@ -110,7 +123,7 @@ class Meter:
         return {
             "losses": self.losses, "total": self._total, "hits": self._hits, "count": self.count,
             "steps": self.steps, "lr": self.lr, "skipped": self.skipped,
-            "in_a_row": self.in_a_row,
+            "in_a_row": self.in_a_row, "left_out": self.left_out,
         }  # fmt: skip
 
     @property
@@ -191,6 +204,7 @@ def train_epoch(
                 mx.random.seed(_seed(recipe.seed, epoch, meter.steps))
             lr = stepper.lr_factor * lr_at(epoch * steps + meter.steps, steps, recipe)
             result = stepper(images, targets, lr)
+            meter.left_out += batches.left_out(meter.steps)
             meter.add(result, lr, max_skips)
             bar.step(result.count, result.loss, lr)
             behind_step()

@@ -22,6 +22,7 @@ class EpochResult:
         size: edge in pixels that its pictures were shrunk to, for training and validation; None for
             their own size.
         skipped: steps that were left out, since their loss or a gradient was no finite number.
+        left_out: training pictures that were left out, since they are broken.
     """
 
     epoch: int
@@ -35,6 +36,7 @@ class EpochResult:
     losses: list[float]
     size: int | None = None
     skipped: int = 0
+    left_out: int = 0
 
 
 @dataclass

@@ -63,7 +63,8 @@ def fit(
         net: the network; it is initialised from `recipe.seed` if it is not yet.
         recipe: how to train.
         train: gives the batches of an epoch, counted from 0: an iterable with a length, of images
-            and labels in NumPy, float32 (N, C, H, W) and integers (N,).
+            and labels in NumPy, float32 (N, C, H, W) and integers (N,). Where they have a method
+            `from_step`, a run that goes on within an epoch makes none of the batches before.
         validation: batches to evaluate on behind each epoch.
         classes: outputs of the network.
         run: where to save; None saves nothing.
@@ -284,6 +285,7 @@ def _result(epoch: int, meter: Meter, speed: float, work: _Work) -> EpochResult:
         losses=meter.losses,
         size=size_at(epoch, recipe),
         skipped=meter.skipped,
+        left_out=meter.left_out,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 OPTIMIZERS = ("nag", "sgd")
 LR_MODES = ("step", "cosine")
 DTYPES = ("float32", "bfloat16", "float16")
-NORMALIZATIONS = ("channel", "per_pixel", "weights")
+NORMALIZATIONS = ("channel", "per_pixel", "imagenet", "weights")
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,16 @@ class Recipe:
         flip: "none", "random" or "alternating" (each picture every other epoch).
         cutout: edge in pixels of a square that is blanked; 0 for none.
         rotation: greatest angle in degrees; 0 for none.
-        normalization: "channel" or "per_pixel" mean of the training set, or "weights": what the
-            weights that training starts from were trained with.
+        least_area: least share of a picture's area that a random resized crop has.
+        aspect: greatest ratio of width to height, or of height to width, that it has.
+        jitter: brightness, contrast and saturation change by up to this share.
+        lighting: standard deviation of PCA lighting.
+        normalization: "channel" or "per_pixel" mean of the training set, "imagenet": the usual one
+            of ImageNet, or "weights": what the weights that training starts from were trained with.
         seed: all randomness comes from it, the epoch and the step.
+
+    Data sets in memory are varied by `crop_padding` to `rotation`, streamed ones by `flip` and by
+    `least_area` to `lighting`.
     """
 
     name: str
@@ -72,6 +79,10 @@ class Recipe:
     flip: str = "random"
     cutout: int = 0
     rotation: float = 0.0
+    least_area: float = 0.08
+    aspect: float = 4 / 3
+    jitter: float = 0.4
+    lighting: float = 0.1
     normalization: str = "channel"
     seed: int = 0
 
@@ -100,6 +111,10 @@ class Recipe:
             ("warmup_epochs", 0, self.epochs),
             ("alpha", 1e-6, math.inf),
             ("epsilon", 0, 1),
+            ("least_area", 1e-6, 1),
+            ("aspect", 1, math.inf),
+            ("jitter", 0, 1),
+            ("lighting", 0, 1),
             ("seed", 0, 2**31 - 1),
         ):
             value = getattr(self, name)
@@ -203,6 +218,34 @@ RECIPES = {
             warmup_epochs=1,
             crop_padding=2,
             flip="none",
+        ),
+        replace(
+            _BASE,
+            name="imagenet-paper",
+            source="arXiv 1704.06904 section 4.2, as remembered, not checked against a copy: SGD,"
+            " lr 0.1 divided by 10 at 200k, 400k and 500k of 530k iterations. Their batch is not"
+            " remembered: the epochs are for 256 pictures in all, 5,004 steps an epoch",
+            epochs=106,
+            batch_size=256,
+            optimizer="sgd",
+            lr_steps=(40, 80, 100),
+            normalization="imagenet",
+        ),
+        replace(
+            _BASE,
+            name="imagenet-tricks",
+            source='He et al., "Bag of Tricks", arXiv 1812.01187, as remembered, not checked'
+            " against a copy: warm-up, cosine, smoothing, mixup, no decay on biases; --zero-init"
+            " goes with it. lr 0.1 is for 256 pictures in all: times N for N times as many",
+            epochs=200,
+            batch_size=256,
+            lr_mode="cosine",
+            warmup_epochs=5,
+            mixup=True,
+            alpha=0.2,
+            epsilon=0.1,
+            no_wd=True,
+            normalization="imagenet",
         ),
     )
 }

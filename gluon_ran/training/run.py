@@ -158,7 +158,8 @@ class RunDirectory:
             }
             for run in (self, other)
         )
-        ignored = {"source", "name", "data_dir", "run_id"}
+        # What is left out as broken shows in the labels, or in a stream has stopped the run.
+        ignored = {"source", "name", "data_dir", "run_id", "broken"}
         differences = [
             "{} {} there, {} now".format(key, *_shortened(theirs.get(key), ours.get(key)))
             for key in {**ours, **theirs}

@@ -1,0 +1,292 @@
+"""Where the pictures of a run come from: a data set in memory, or RecordIO files as a stream.
+
+Both say what must be the same for a run to go on, and give the batches of training and test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from flags import STREAM
+
+from gluon_ran._files import sha256_of
+from gluon_ran.data import (
+    SPLITS,
+    Augmentation,
+    Batches,
+    Dataset,
+    Normalization,
+    RecordBatches,
+    RecordFile,
+    TrainTransform,
+    ValidationTransform,
+    describe_classes,
+    describe_imbalance,
+    load_dataset,
+    open_record_pair,
+)
+from gluon_ran.models import Baseline, Spec
+from gluon_ran.models.network import check_input_shape
+from gluon_ran.training import Recipe
+from gluon_ran.training.monitor import LOG
+
+_NATIVE = (32, 32)
+_EVALUATED_PIXELS = 250 * 32 * 32
+
+
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """The two splits of a data set, whole in memory."""
+
+    train: Dataset
+    test: Dataset
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name a class."""
+        return self.train.class_names
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these pictures from others."""
+        labels = self.train.labels.tobytes() + self.test.labels.tobytes()
+        return {"labels_sha256": hashlib.sha256(labels).hexdigest()}
+
+    def log(self) -> None:
+        """Writes to the log how many pictures each class has."""
+        LOG.info("training set: %s", describe_classes(self.train))
+        LOG.info("test set: %s", describe_classes(self.test))
+        warning = describe_imbalance(self.train)
+        if warning:
+            LOG.warning("%s", warning)
+
+    def normalization(self, kind: str) -> Normalization:
+        """The normalisation that a recipe asks for."""
+        if kind == "imagenet":
+            return Normalization.imagenet()
+        return getattr(Normalization, kind)(self.train)
+
+    def training_batches(
+        self, recipe: Recipe, normalization: Normalization, devices: int, epoch: int
+    ) -> Batches:
+        """The batches of a training epoch, `recipe.batch_size` pictures a device."""
+        return Batches(
+            self.train,
+            recipe.batch_size * devices,
+            normalization,
+            seed=recipe.seed,
+            epoch=epoch,
+            shuffle=True,
+            augmentation=augmentation_of(recipe),
+        )
+
+    def test_batches(self, normalization: Normalization) -> Batches:
+        """The test set, in batches that suit the size of its pictures."""
+        return evaluation_batches(self.test, normalization)
+
+
+@dataclass(frozen=True, eq=False)
+class Streamed:
+    """A pair of RecordIO files whose pictures are decoded batch by batch.
+
+    Attributes:
+        train: what is trained on.
+        test: what the network is scored on.
+        size: height and width of the random resized crops to train on.
+        test_size: height and width of the middles of pictures for the test.
+        broken: 'refuse' or 'skip', as `RecordBatches` has it.
+    """
+
+    train: RecordFile
+    test: RecordFile
+    size: tuple[int, int]
+    test_size: tuple[int, int]
+    broken: str
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name a class."""
+        return self.train.class_names
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these pictures from others: to read them all would take too long."""
+        found = {}
+        for split, records in zip(SPLITS, (self.train, self.test)):
+            found[f"{split}_idx_sha256"] = sha256_of(records.path.with_suffix(".idx"))
+            found[f"{split}_rec_bytes"] = records.path.stat().st_size
+        return found
+
+    def log(self) -> None:
+        """Writes to the log how many pictures there are."""
+        for called, records in (("training", self.train), ("test", self.test)):
+            LOG.info("%s set: %s pictures of %d classes in %s", called, f"{len(records):,}",
+                     len(self.class_names), records.path)  # fmt: skip
+
+    def normalization(self, kind: str) -> Normalization:
+        """The normalisation that a recipe asks for; see `check_recipe`."""
+        assert kind == "imagenet", kind
+        return Normalization.imagenet()
+
+    def training_batches(
+        self, recipe: Recipe, normalization: Normalization, devices: int, epoch: int
+    ) -> RecordBatches:
+        """The full batches of a training epoch, `recipe.batch_size` pictures a device."""
+        return RecordBatches(
+            self.train,
+            recipe.batch_size * devices,
+            transform_of(recipe, self.size),
+            normalization,
+            seed=recipe.seed,
+            epoch=epoch,
+            shuffle=True,
+            drop_last=True,
+            broken=self.broken,
+            ahead=1,  # fit makes more ahead
+        )
+
+    def test_batches(self, normalization: Normalization) -> RecordBatches:
+        """The test set, in batches that suit the size of its pictures."""
+        return evaluation_batches(self.test, normalization, self.test_size, self.broken)
+
+
+def open_source(
+    dataset: str,
+    data_dir: str | None,
+    settings: dict[str, Any],
+    class_names: Iterable[str] | None = None,
+) -> InMemory | Streamed:
+    """The pictures of a data set.
+
+    Args:
+        dataset: one of `DATASETS`, or `STREAM`.
+        data_dir: where they lie.
+        settings: of `flags.picture_settings`.
+        class_names: those of a stream where no file names them; None: not known.
+
+    Raises:
+        DataError: they are missing or damaged.
+    """
+    if dataset != STREAM:
+        return InMemory(*load_dataset(dataset, data_dir, **settings))
+    return Streamed(*open_record_pair(data_dir, settings["broken"], class_names), **settings)
+
+
+def augmentation_of(recipe: Recipe) -> Augmentation:
+    """How a recipe varies the training pictures of a data set in memory.
+
+    Raises:
+        DataError: a value that the augmentation does not take.
+    """
+    return Augmentation(
+        crop_padding=recipe.crop_padding,
+        crop_mode=recipe.crop_mode,
+        flip=recipe.flip,
+        cutout=recipe.cutout,
+        rotation=recipe.rotation,
+    )
+
+
+def transform_of(recipe: Recipe, size: tuple[int, int]) -> TrainTransform:
+    """How a recipe varies the training pictures of a stream, and brings them to a size.
+
+    Raises:
+        DataError: a value that the transform does not take.
+    """
+    return TrainTransform(
+        size,
+        area=(recipe.least_area, 1.0),
+        aspect=(1 / recipe.aspect, recipe.aspect),
+        flip=recipe.flip,
+        brightness=recipe.jitter,
+        contrast=recipe.jitter,
+        saturation=recipe.jitter,
+        lighting=recipe.lighting,
+    )
+
+
+def check_recipe(recipe: Recipe, dataset: str) -> None:
+    """Refuses a recipe that the pictures can't be varied or normalised by, before any is read.
+
+    Raises:
+        ValueError, DataError: says which value, and what else to give.
+    """
+    if dataset != STREAM:
+        augmentation_of(recipe)
+        return
+    if recipe.flip == "alternating":
+        raise ValueError("--flip alternating is for data sets in memory: give random or none")
+    if recipe.normalization not in ("imagenet", "weights"):
+        raise ValueError(
+            f"--normalization {recipe.normalization} needs all pictures in memory: leave it out "
+            "for ImageNet's usual one"
+        )
+    transform_of(recipe, (1, 1))
+
+
+def check_size(
+    spec: Spec | Baseline, settings: dict[str, Any], recipe: Recipe | None = None
+) -> None:
+    """Refuses sizes that the network or the pictures do not have, before any picture is read.
+
+    Raises:
+        ValueError: says which sizes it takes.
+    """
+    height, width = settings["size"] or _NATIVE
+    check_input_shape(spec, (1, 3, height, width))
+    check_input_shape(spec, (1, 3, *settings.get("test_size", (height, width))))
+    for edge, _ in recipe.progressive_sizes if recipe is not None else ():
+        check_input_shape(spec, (1, 3, edge, edge))
+        if height != width or edge > height:
+            raise ValueError(
+                f"--progressive-sizes shrinks square pictures, and these of {height}x{width} have "
+                f"no smaller size {edge}: give other sizes, or another recipe"
+            )
+
+
+def check_mean_picture(
+    normalization: Normalization, settings: dict[str, Any], instead: str | None = None
+) -> None:
+    """Refuses pictures of another size than the mean picture's, before any is read.
+
+    Raises:
+        ValueError: names the size; and `instead`, what else can be given, if anything.
+    """
+    (height, width), mean = settings["size"] or _NATIVE, normalization.mean
+    if mean.ndim == 3 and mean.shape[:2] != (height, width):
+        size = f"{mean.shape[0]}x{mean.shape[1]}"
+        raise ValueError(
+            f"the weights were trained with a mean picture of {size}, and these pictures are "
+            f"{height}x{width}: give --size {size}" + (f" or {instead}" if instead else "")
+        )
+
+
+def evaluation_batches(
+    pictures: Dataset | RecordFile,
+    normalization: Normalization,
+    size: tuple[int, int] | None = None,
+    broken: str = "refuse",
+    batch_size: int | None = None,
+) -> Batches | RecordBatches:
+    """Pictures to score a network on, in their order.
+
+    Args:
+        pictures: a data set in memory, or a file to stream.
+        normalization: of the network.
+        size: height and width that streamed pictures are brought to.
+        broken: what happens to broken ones of a stream.
+        batch_size: pictures a batch; None: as `evaluation_batch` says.
+    """
+    if isinstance(pictures, RecordFile):
+        count = evaluation_batch(size) if batch_size is None else batch_size
+        transform = ValidationTransform(size)
+        return RecordBatches(pictures, count, transform, normalization, broken=broken)
+    shape = pictures.images.shape[1:3]
+    count = evaluation_batch(shape) if batch_size is None else batch_size
+    return Batches(pictures, count, normalization)
+
+
+def evaluation_batch(size: tuple[int, int]) -> int:
+    """Pictures a batch of evaluation: 250 of 32x32, fewer of larger ones, at least 16."""
+    return min(max(_EVALUATED_PIXELS // (size[0] * size[1]), 16), 250)
