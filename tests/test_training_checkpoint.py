@@ -258,3 +258,56 @@ def test_optimizer_state_of_another_network_is_refused(tmp_path):
     mx.nd.save(str(tmp_path / "x.states"), {"elsewhere.weight": mx.nd.ones((2,))})
     with pytest.raises(CheckpointError, match="of another network"):
         cp.load_optimizer_arrays(model, trainer, tmp_path / "x.states")
+
+
+def test_a_damaged_best_manifest_costs_no_weights(tmp_path, caplog):
+    model, trainer = trained()
+    for epoch in range(1, 5):
+        save(tmp_path, epoch, model, trainer, best=epoch == 1, keep_last=1)
+        if epoch == 2:
+            (tmp_path / "best.json").write_text("{")
+    assert "best.json is damaged" in caplog.text and "no weights are removed" in caplog.text
+    assert files(tmp_path, ".params") == [f"epoch-000{n}.params" for n in (1, 2, 3, 4)]
+    save(tmp_path, 5, model, trainer, best=True, keep_last=1)
+    assert files(tmp_path, ".params") == ["epoch-0005.params"]
+
+
+def test_kept_weights_stay_where_their_manifest_is_damaged(tmp_path):
+    model, trainer = trained()
+    for epoch in range(1, 5):
+        save(tmp_path, epoch, model, trainer, save_period=2, keep_last=1)
+        if epoch == 2:
+            (tmp_path / "epoch-0002.json").write_text("{")
+    assert files(tmp_path, ".params") == ["epoch-0002.params", "epoch-0004.params"]
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "nested", "number", "negative"])
+def test_what_is_no_manifest_gives_way_to_the_one_before(tmp_path, what):
+    model, trainer = trained()
+    save(tmp_path, 1, model, trainer)
+    path = tmp_path / "epoch-0002.json"
+    manifest = json.loads((tmp_path / "epoch-0001.json").read_text())
+    signed = {"number": {**manifest, "epochs": 1.5}, "negative": {**manifest, "steps": -1}}
+    if what == "folder":
+        path.mkdir()
+    elif what == "pipe":
+        os.mkfifo(path)
+    elif what == "nested":
+        path.write_text("[" * 100_000)
+    else:
+        signed = {**signed[what], "checksum": cp._checksum(signed[what])}
+        path.write_text(json.dumps(signed))
+    assert cp.newest_whole(tmp_path)["epochs"] == 1
+    save(tmp_path, 3, model, trainer)
+    assert cp.newest_whole(tmp_path)["epochs"] == 3
+
+
+def test_an_optimizer_state_of_other_shapes_is_refused(tmp_path):
+    model, trainer = trained()
+    save(tmp_path, 1, model, trainer)
+    path = tmp_path / "epoch-0001.states"
+    saved = cp.read_params_file(path)
+    name = next(iter(saved))
+    cp.write_params_file(path, {**saved, name: saved[name][:1]})
+    with pytest.raises(CheckpointError, match=f"{name} is .* and must be"):
+        cp.load_optimizer_arrays(model, trainer, path)

@@ -1,13 +1,14 @@
 """Losses, gradients and weights that are no numbers."""
 
+import signal
+
 import numpy as np
 import pytest
 from runs import arrays, assert_equal, new_run, saved_epochs, train
 from small import train_batches
 
-from gluon_ran.training import (
-    TrainingDiverged,
-)
+from gluon_ran.training import TrainingDiverged
+from gluon_ran.training.checkpoint import newest_whole
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_spares_what_was_saved(tmp_path):
@@ -20,14 +21,16 @@ def test_a_loss_that_is_no_number_stops_the_run_and_spares_what_was_saved(tmp_pa
 class Poisoned:
     """The batches of an epoch, some of which have no numbers in them."""
 
-    def __init__(self, epoch, bad):
-        self.inner, self.bad = train_batches()(epoch), bad
+    def __init__(self, epoch, bad, stop_at=None):
+        self.inner, self.bad, self.stop_at = train_batches()(epoch), bad, stop_at
 
     def __len__(self):
         return len(self.inner)
 
     def __iter__(self):
         for step, (images, labels) in enumerate(self.inner):
+            if step == self.stop_at:
+                signal.raise_signal(signal.SIGTERM)
             yield (images * np.nan if step in self.bad else images), labels
 
 
@@ -75,6 +78,60 @@ def test_a_run_steps_back_to_half_the_learning_rate(tmp_path, caplog, recompute)
     again, rest = train(run=run)
     assert rest.epochs[0].lr == history.epochs[2].lr
     assert_equal(arrays(again), arrays(model))
+
+
+def poisoned_at_first(times, bad):
+    """Batches whose second epoch has no numbers in some steps the first times it is asked for."""
+    asked = []
+
+    def batches(epoch):
+        asked.append(epoch)
+        return Poisoned(epoch, bad if epoch == 1 and asked.count(1) <= times else {})
+
+    return batches
+
+
+SETTINGS = {"max_skips": 1, "step_back": True, "workers": 0, "save_every": 1, "keep_last": 3}
+
+
+def test_what_is_gone_back_to_lies_before_the_steps_left_out(tmp_path, caplog):
+    caplog.set_level("INFO", "gluon_ran")
+    run = new_run(tmp_path / "run")
+    _, history = train(run=run, batches=poisoned_at_first(1, {1, 2}), **SETTINGS)
+    assert [result.skipped for result in history.epochs] == [0, 0, 0]
+    assert "going on behind step 1 of epoch 2" in caplog.text
+    assert newest_whole(run.checkpoints)["progress"]["lr_factor"] == 0.5
+
+
+def test_going_back_twice_goes_further_back(tmp_path, caplog):
+    """The checkpoint behind the step that blew the weights up leads nowhere."""
+    caplog.set_level("INFO", "gluon_ran")
+    _, history = train(
+        run=new_run(tmp_path / "run"), batches=poisoned_at_first(2, {1, 2}), **SETTINGS
+    )
+    went = [line for line in caplog.messages if line.startswith("going on")]
+    assert ["step 1 of epoch 2" in line for line in went] == [True, False]
+    assert "behind epoch 1 of" in went[1]
+    assert history.completed and history.epochs[1].lr == pytest.approx(train()[1].epochs[1].lr / 4)
+
+
+def test_a_streak_of_steps_left_out_goes_on_over_the_end_of_an_epoch(tmp_path):
+    bad = {0: {2}, 1: {0, 1}, 2: {}}
+    with pytest.raises(TrainingDiverged, match="3 steps in a row .* step 2 of epoch 2"):
+        train(run=new_run(tmp_path), batches=lambda e: Poisoned(e, bad[e]), max_skips=2)
+    # Gone on with in between, too.
+    run = new_run(tmp_path / "run")
+    stopped = lambda e: Poisoned(e, bad[e], stop_at=0 if e == 1 else None)  # noqa: E731
+    train(run=run, batches=stopped, workers=0, max_skips=2)
+    with pytest.raises(TrainingDiverged, match="3 steps in a row"):
+        train(run=run, batches=lambda e: Poisoned(e, bad[e]), workers=0, max_skips=2)
+
+
+def test_a_stop_behind_a_step_left_out_is_no_divergence(tmp_path):
+    run = new_run(tmp_path / "run")
+    _, part = train(run=run, batches=lambda e: Poisoned(e, {0}, stop_at=0), workers=0)
+    assert part.stopped_by == signal.SIGTERM and not part.completed
+    assert newest_whole(run.checkpoints)["steps"] == 1
 
 
 def test_stepping_back_ends(tmp_path):

@@ -1,5 +1,7 @@
 """A run that is killed again and again ends with the bits of one never touched."""
 
+import dataclasses
+import os
 import random
 import subprocess
 import sys
@@ -8,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from runs import new_run, train
 from small import RECIPE, SPEC, data_record
 
 from gluon_ran.models.params_file import read_params_file
 from gluon_ran.training import RunDirectory
-from gluon_ran.training.checkpoint import newest_whole
+from gluon_ran.training.checkpoint import newest_whole, read_manifest
 
 # Trains the small network, or goes on with it, and saves behind every step.
 SCRIPT = """
@@ -77,3 +80,42 @@ def test_kills_at_random_moments_change_nothing(tmp_path, seed):
         assert list(saved) == list(other)
         assert all(np.array_equal(saved[name], other[name]) for name in saved)
     assert not list(run.checkpoints.glob(".*.tmp"))
+
+
+class Killed(BaseException):
+    """Takes the place of SIGKILL, between two changes of the disk."""
+
+
+def test_a_kill_between_any_two_changes_of_the_disk_loses_nothing(tmp_path, monkeypatch):
+    """Each change of the last epoch's end, at which a best one is found."""
+    settings = {"save_every": 2, "keep_last": 1, "save_period": 2}
+    changes, last, replace, unlink = [0], [10**9], os.replace, Path.unlink
+
+    def change():
+        changes[0] += 1
+        if changes[0] > last[0]:
+            raise Killed
+
+    monkeypatch.setattr(os, "replace", lambda *paths: (change(), replace(*paths)))
+    monkeypatch.setattr(Path, "unlink", lambda path, **_: (
+        path.suffix == ".tmp" or change(), unlink(path)))  # fmt: skip
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    quiet = new_run(tmp_path / "quiet", recipe)
+    train(recipe=recipe, run=quiet, **settings)
+    done, expected = changes[0], left_by(quiet)
+    assert done > 8
+    for number in range(done - 8, done):
+        run = new_run(tmp_path / str(number), recipe)
+        changes[0], last[0] = 0, number
+        with pytest.raises(Killed):
+            train(recipe=recipe, run=run, **settings)
+        last[0] = 10**9
+        train(recipe=recipe, run=new_run(run.path, recipe), **settings)
+        assert left_by(run) == expected, number
+
+
+def left_by(run):
+    """What a finished run's manifests and metrics say, but for its id and the time it took."""
+    manifests = [newest_whole(run.checkpoints), read_manifest(run.checkpoints, "best")]
+    said = [[each["weights"], each["sha256"], each["progress"]] for each in manifests]
+    return said, [row["losses"] for row in run.metrics()], (run.path / "curves.png").exists()

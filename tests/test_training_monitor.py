@@ -102,3 +102,11 @@ def test_events_that_cannot_be_written_do_not_hold_the_run_up(tmp_path, messages
             board.epoch({"epoch": epoch, "train_loss": 1.0})
     assert len(messages) == 1
     assert "can't be written" in messages[0] and "No space left on device" in messages[0]
+
+
+def test_events_whose_file_cannot_be_opened_do_not_hold_the_run_up(tmp_path, messages):
+    with Board(tmp_path / "events") as board:
+        (tmp_path / "events").rmdir()  # MXBoard opens its file with the first event
+        for epoch in range(20):
+            board.epoch({"epoch": epoch, "train_loss": 1.0})
+    assert len(messages) == 1 and "can't be written" in messages[0]

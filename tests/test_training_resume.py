@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from runs import MIXED, arrays, assert_equal, interrupt_after, new_run, saved_epochs, train
-from small import RECIPE, SPEC, data_record, net, train_batches
+from small import RECIPE, SPEC, data_record, net, train_batches, validation_batches
 
 from gluon_ran.models import Baseline, build, get_model
 from gluon_ran.training import (
@@ -184,3 +184,46 @@ def test_an_ignored_ctrl_c_stays_ignored():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_stop_during_validation_saves_and_leaves(tmp_path):
+    """What is left of the epoch is its validation, which is done anew."""
+    quiet, whole = train()
+    told = []
+
+    def validation():
+        for batch in validation_batches():
+            told.append(batch)
+            if len(told) == 4:  # the second of the second epoch
+                signal.raise_signal(signal.SIGTERM)
+            yield batch
+
+    class Stopping:
+        def __iter__(self):
+            return validation()
+
+    run = new_run(tmp_path / "run")
+    _, part = train(run=run, validation=Stopping())
+    assert part.stopped_by == signal.SIGTERM and len(part.epochs) == 1 and len(told) == 4
+    manifest = newest_whole(run.checkpoints)
+    assert (manifest["epochs"], manifest["steps"]) == (1, 3)
+    asked = []
+
+    def batches(epoch):
+        asked.append(epoch)
+        return train_batches()(epoch)
+
+    resumed, rest = train(run=run, batches=batches)
+    assert rest.completed and [result.epoch for result in rest.epochs] == [1, 2]
+    assert [result.val_loss for result in rest.epochs] == [r.val_loss for r in whole.epochs[1:]]
+    assert_equal(arrays(resumed), arrays(quiet))
+
+
+def test_a_run_begun_by_two_processes_at_once_can_be_gone_on_with(tmp_path):
+    """The second one starts between the first one's start and its first step."""
+    first, second = new_run(tmp_path / "run"), new_run(tmp_path / "run")
+    assert first.data["run_id"] != second.data["run_id"]
+    assert train(run=first)[1].completed
+    assert train(run=new_run(tmp_path / "run"))[1].completed
+    with pytest.raises(CheckpointError):
+        newest_whole(first.checkpoints, "another")

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import subprocess
 import sys
@@ -149,3 +151,24 @@ def test_one_process_at_a_time_writes_to_a_run(tmp_path):
     with run.writing():
         pass
     start(tmp_path / "run")
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    run = start(tmp_path / "run")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(RunError, match="can't be locked .No locks available.*mount"):
+        with run.writing():
+            pass
+
+
+def test_what_a_kill_left_half_made_goes(tmp_path):
+    run = start(tmp_path / "run")
+    left = [run.path / ".metrics.jsonl.77.tmp", run.path / "curves.png.77.part"]
+    other = run.path / "evaluation.json"
+    for path in (*left, other):
+        path.write_text("left")
+    with run.writing():
+        assert not any(path.exists() for path in left) and other.exists()
