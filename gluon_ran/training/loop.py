@@ -14,7 +14,8 @@ from typing import Any
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models import ResidualAttentionNet
 from gluon_ran.models.network import check_input_shape
-from gluon_ran.training import checkpoint
+from gluon_ran.training.devices import check_kvstore
+from gluon_ran.training.distributed import DISTRIBUTED, join
 from gluon_ran.training.epoch import Meter, SoftBatches, TrainingDiverged, shrunk, train_epoch
 from gluon_ran.training.evaluation import evaluate
 from gluon_ran.training.history import EpochResult, History
@@ -22,6 +23,7 @@ from gluon_ran.training.interrupt import StopRequest
 from gluon_ran.training.monitor import LOG, Board
 from gluon_ran.training.precision import check_dtype
 from gluon_ran.training.recipe import Recipe, size_at
+from gluon_ran.training.resume import resume
 from gluon_ran.training.run import RunDirectory
 from gluon_ran.training.saver import Saver
 from gluon_ran.training.step import Stepper
@@ -59,16 +61,23 @@ def fit(
     saved, to the same numbers as without the break; on one CPU, bit for bit. No other process can
     write to the directory meanwhile.
 
+    By the `kvstore` "dist_sync" or "horovod" several processes train together, as many devices of
+    one process would, each with its own part of each batch. A signal to one stops all behind the
+    same step; the first one alone reads and writes the run directory. An error in one leaves the
+    others waiting: train/launch.py ends and restarts them.
+
     Args:
         net: the network; it is initialised from `recipe.seed` if it is not yet.
         recipe: how to train.
         train: gives the batches of an epoch, counted from 0: an iterable with a length, of images
-            and labels in NumPy, float32 (N, C, H, W) and integers (N,).
-        validation: batches to evaluate on behind each epoch.
+            and labels in NumPy, float32 (N, C, H, W) and integers (N,). Of several workers, this
+            one's share; where they have not as many batches, the last ones are left out.
+        validation: batches to evaluate on behind each epoch; of several workers, this one's share.
         classes: outputs of the network.
-        run: where to save; None saves nothing.
+        run: where to save; None saves nothing. What workers but the first give is ignored.
         contexts: devices; the CPU if none is given. Batches are split over them.
-        kvstore: what sums the gradients of several devices: "local", "device" or "nccl".
+        kvstore: what sums the gradients of several devices: "local", "device" or "nccl"; or of
+            several workers too: "dist_sync" or "horovod".
         workers: batches made ahead in the background; 0 for none.
         recompute: keep less for the backward pass and compute it again there: the same numbers in
             less memory, somewhat slower. CPUs only.
@@ -84,7 +93,7 @@ def fit(
 
     Raises:
         ValueError: the precision is not one that the devices have, a size not one that the network
-            takes, a label not of `classes`, or `recompute` on a GPU.
+            takes, a label not of `classes`, `recompute` on a GPU, or a `kvstore` that can't be.
         TrainingDiverged: losses or gradients were not finite for too long, or a weight or the
             validation loss is not. What was saved before stays.
         CheckpointError: all checkpoints to go on from are damaged.
@@ -92,14 +101,19 @@ def fit(
     """
     contexts = list(contexts) or [mx.cpu()]
     check_dtype(recipe.dtype, contexts)
+    check_kvstore(kvstore)
     _check_sizes(net, recipe)
+    group = join(kvstore)
+    run = run if group.rank == 0 else None
     with ExitStack() as stack:
+        stack.enter_context(group.training())
         if run is not None:
             stack.enter_context(run.writing())
             run.refuse_difference(RunDirectory.open(run.path))
-        stepper, history = Stepper(net, recipe, contexts, kvstore, recompute), History()
+        store = "device" if kvstore in DISTRIBUTED else kvstore
+        stepper, history = Stepper(net, recipe, contexts, store, recompute, group), History()
         stack.callback(stepper.close)
-        start, state = _resume(stepper, run, history)
+        start, state = resume(stepper, run, history)
         board = None
         if run is not None and start < recipe.epochs:
             board = stack.enter_context(Board(log_dir or run.path / "events"))
@@ -138,16 +152,17 @@ class _Work:
 def _train_from(start: int, state: dict[str, Any] | None, work: _Work) -> None:
     """Trains to the recipe's last epoch, or until it is asked to stop."""
     recipe, history, stop, saver = work.recipe, work.history, work.stop, work.saver
+    group = work.stepper.group
     for epoch in range(start, recipe.epochs):
         meter = Meter(epoch, work.stepper.scale, state)
         batches = SoftBatches(work.train(epoch), recipe, work.classes, epoch, meter.steps)
-        speed = 0.0
-        if meter.steps < len(batches):
-            behind_step = partial(saver.behind_step, epoch, meter, len(batches))
+        steps, speed = group.least(len(batches)), 0.0
+        if meter.steps < steps:
+            behind_step = partial(saver.behind_step, epoch, meter, steps)
             speed = train_epoch(
-                work.stepper, batches, meter, recipe, behind_step, stop, **work.settings
+                work.stepper, batches, meter, recipe, steps, behind_step, stop, **work.settings
             )
-        if meter.steps < len(batches):
+        if meter.steps < steps:
             where = "; it is saved" if saver.within(epoch, meter) else ""
             LOG.info("interrupted behind step %d of epoch %d%s", meter.steps, epoch + 1, where)
             history.stopped_by = stop.signal
@@ -159,7 +174,7 @@ def _train_from(start: int, state: dict[str, Any] | None, work: _Work) -> None:
             _show(work.board, work.stepper, result, batches, with_pictures=epoch == start)
         history.add(result)
         state = None
-        if stop.requested and epoch + 1 < recipe.epochs:
+        if epoch + 1 < recipe.epochs and stop.agreed(group):
             LOG.info("interrupted behind epoch %d of %d", epoch + 1, recipe.epochs)
             history.stopped_by = stop.signal
             return
@@ -173,12 +188,13 @@ _STEPS_BACK = 5
 def _step_back(
     error: TrainingDiverged, stepper: Stepper, run: RunDirectory | None, history: History
 ) -> tuple[int, dict[str, Any] | None]:
-    """Goes back to the last checkpoint with half the learning rate; see `_resume`."""
+    """Goes back to the last checkpoint with half the learning rate; see `resume`."""
     factor = stepper.lr_factor / 2
-    if run is None or not run.has_checkpoint() or factor < 0.5**_STEPS_BACK:
+    saved = stepper.group.told(lambda: run is not None and run.has_checkpoint())
+    if not saved or factor < 0.5**_STEPS_BACK:
         raise error
     LOG.warning("%s", error)
-    start, state = _resume(stepper, run, history)
+    start, state = resume(stepper, run, history)
     stepper.lr_factor = factor
     stepper.forget_graphs()
     history.epochs = [result for result in history.epochs if result.epoch < start]
@@ -190,30 +206,6 @@ def _check_sizes(net: HybridBlock, recipe: Recipe) -> None:
     if isinstance(net, ResidualAttentionNet):
         for edge, _ in recipe.progressive_sizes:
             check_input_shape(net.spec, (1, net.spec.in_channels, edge, edge))
-
-
-def _resume(
-    stepper: Stepper, run: RunDirectory | None, history: History
-) -> tuple[int, dict[str, Any] | None]:
-    """Loads the last checkpoint, if any: the epoch to go on with, and its meter's state."""
-    manifest = None
-    if run is not None:
-        manifest = checkpoint.newest_whole(run.checkpoints, run.data.get("run_id"))
-    if manifest is None:
-        return 0, None
-    weights = checkpoint.checked_file(run.checkpoints, manifest, "weights")
-    states = checkpoint.checked_file(run.checkpoints, manifest, "states")
-    checkpoint.load_weights(stepper.net, weights, stepper.contexts)
-    checkpoint.load_optimizer_arrays(stepper.net, stepper.trainer, states)
-    progress = manifest["progress"]
-    history.best_top1, history.best_epoch = progress["best_top1"], progress["best_epoch"]
-    stepper.scale.value, stepper.scale.good_steps = progress["loss_scale"]
-    stepper.lr_factor = progress["lr_factor"]
-    where = f"epoch {manifest['epochs']}"
-    if manifest["steps"]:
-        where = f"step {manifest['steps']} of epoch {manifest['epochs'] + 1}"
-    LOG.info("going on behind %s of %s", where, run.path)
-    return manifest["epochs"], progress.get("meter")
 
 
 def _result(
@@ -228,7 +220,8 @@ def _result(
     if validation is not None:
         sized = ((shrunk(images, epoch, recipe), labels) for images, labels in validation)
         first, batches = _peek(sized)
-        score = evaluate(stepper.frozen(first[0].shape), batches, stepper.contexts)
+        net = stepper.frozen(first[0].shape)
+        score = evaluate(net, batches, stepper.contexts, group=stepper.group)
         if not math.isfinite(score.loss):
             raise TrainingDiverged(f"the validation loss became {score.loss} at the end", epoch)
     return EpochResult(
