@@ -13,7 +13,8 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from flags import add_picture_flags, add_recipe_flags, add_spec_flags, recipe_from, recipe_table
-from make_run import check_unchanged, make_run
+from make_run import check_unchanged
+from shared_run import make_shared_run
 
 import gluon_ran
 from gluon_ran import training
@@ -29,7 +30,7 @@ from gluon_ran.data import (
 )
 from gluon_ran.models import build
 from gluon_ran.models.specs import DEPTHS
-from gluon_ran.training import Recipe, RunDirectory, Trained
+from gluon_ran.training import KVSTORES, Group, Recipe, RunDirectory, Trained
 from gluon_ran.training.monitor import LOG
 
 import mxnet as mx
@@ -159,8 +160,9 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         help="GPUs to use, 0 for the CPU (default: 1 where MXNet sees one, else 0)",
     )  # fmt: skip
     group.add_argument(
-        "--kvstore", choices=("local", "device", "nccl"), default="device",
-        help="what sums the gradients of several GPUs (default: device)",
+        "--kvstore", type=_kvstore, default="device", metavar="{" + ",".join(KVSTORES) + "}",
+        help="what sums the gradients: of several GPUs local, device or nccl; of processes that "
+        "train/launch.py starts dist_sync or horovod (default: device)",
     )  # fmt: skip
 
 
@@ -168,6 +170,14 @@ def _count(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
     return int(text)
+
+
+def _kvstore(text: str) -> str:
+    try:
+        training.check_kvstore(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def augmentation_of(recipe: Recipe) -> Augmentation:
@@ -186,9 +196,14 @@ def augmentation_of(recipe: Recipe) -> Augmentation:
 
 
 def train_batches(
-    dataset: Dataset, recipe: Recipe, normalization: Normalization, devices: int, epoch: int
+    dataset: Dataset,
+    recipe: Recipe,
+    normalization: Normalization,
+    devices: int,
+    group: Group,
+    epoch: int,
 ) -> Batches:
-    """The batches of a training epoch, `recipe.batch_size` pictures a device."""
+    """A worker's batches of a training epoch, `recipe.batch_size` pictures a device."""
     return Batches(
         dataset,
         recipe.batch_size * devices,
@@ -197,6 +212,8 @@ def train_batches(
         epoch=epoch,
         shuffle=True,
         augmentation=augmentation_of(recipe),
+        num_parts=group.count,
+        part_index=group.rank,
     )
 
 
@@ -207,16 +224,18 @@ def evaluation_batch(dataset: Dataset) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """Trains as the flags say; the exit code."""
-    contexts = training.make_contexts(args.num_gpus)
-    training.check_kvstore(args.kvstore)
+    contexts, group = training.make_contexts(args.num_gpus), training.join(args.kvstore)
+    if group.rank:
+        _quiet()
     if not args.resume:
         asked = recipe_from(args)
         training.check_dtype(asked.dtype, contexts)
         augmentation_of(asked)
-    run, train_set, test_set, trained = make_run(args, len(contexts))
-    _log_to_file((args.log_dir or run.path) / "train.log")
+    run, train_set, test_set, trained = make_shared_run(args, len(contexts), group)
+    if not group.rank:
+        _log_to_file((args.log_dir or run.path) / "train.log")
     recipe, normalization = run.recipe, run.normalization
-    where = ", ".join(map(str, contexts))
+    where = ", ".join(map(str, contexts)) + f" of {group.count} workers" * (group.count > 1)
     LOG.info("%s on %s, %s, %s", run.spec.name, run.data["dataset"], recipe.dtype, where)
     _log_classes(train_set, test_set)
     LOG.info("run directory %s", run.path)
@@ -225,8 +244,14 @@ def train(args: argparse.Namespace) -> int:
     history = training.fit(
         net,
         recipe,
-        partial(train_batches, train_set, recipe, normalization, len(contexts)),
-        Batches(test_set, evaluation_batch(test_set), normalization),
+        partial(train_batches, train_set, recipe, normalization, len(contexts), group),
+        Batches(
+            test_set,
+            evaluation_batch(test_set),
+            normalization,
+            num_parts=group.count,
+            part_index=group.rank,
+        ),
         classes=run.spec.classes,
         run=run,
         contexts=contexts,
@@ -240,7 +265,7 @@ def train(args: argparse.Namespace) -> int:
         step_back=args.on_divergence == "step-back",
         log_dir=args.log_dir,
     )
-    return _report(run, history)
+    return _report(run, history, group)
 
 
 def _log_classes(train_set: Dataset, test_set: Dataset) -> None:
@@ -273,8 +298,8 @@ def _start_from_weights(
                  run.data["freeze"], free, len(parameters))  # fmt: skip
 
 
-def _report(run: RunDirectory, history: training.History) -> int:
-    if history.best_top1 is not None:
+def _report(run: RunDirectory, history: training.History, group: Group) -> int:
+    if not group.rank and history.best_top1 is not None:
         last = run.metrics()[-1]
         LOG.info("test accuracy %.2f %% after epoch %d; best %.2f %% after epoch %d",
                  100 * last["val_top1"], last["epoch"] + 1,
@@ -308,6 +333,12 @@ def _console() -> Iterator[None]:
             handler.close()
         LOG.setLevel(level)
         LOG.propagate = propagate
+
+
+def _quiet() -> None:
+    """Leaves what all workers have to say to the first."""
+    for handler in LOG.handlers:
+        handler.setLevel(logging.WARNING)
 
 
 def _log_to_file(path: Path) -> None:

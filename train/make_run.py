@@ -22,7 +22,7 @@ _NATIVE = (32, 32)
 
 
 def make_run(
-    args: argparse.Namespace, devices: int
+    args: argparse.Namespace, devices: int, workers: int = 1
 ) -> tuple[RunDirectory, Dataset, Dataset, Trained | None]:
     """The run directory that the flags ask for, new or old, its data, and what it begins from.
 
@@ -31,7 +31,7 @@ def make_run(
         ValueError, DataError: a flag or the data makes no sense.
     """
     if args.resume:
-        return (*_old_run(args, devices), None)
+        return (*_old_run(args, devices, workers), None)
     trained = _trained(args)
     dataset, recipe = _dataset(args), _recipe(args, trained)
     spec = _spec(args, trained)
@@ -47,19 +47,23 @@ def make_run(
     path = args.save_dir or _default_path(args, dataset, spec, recipe, settings, trained)
     train, test = load_dataset(dataset, args.data_dir, **settings)
     spec = change_spec(spec, train.num_classes)
+    start["workers"] = workers
     data = _data(dataset, args.data_dir, train, test, recipe, devices, {**settings, **start}, known)
     if args.resume is not None:
         _need_checkpoint(RunDirectory(path, spec, recipe, data))
     return RunDirectory.start(path, spec, recipe, data), train, test, trained
 
 
-def _old_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, Dataset, Dataset]:
+def _old_run(
+    args: argparse.Namespace, devices: int, workers: int
+) -> tuple[RunDirectory, Dataset, Dataset]:
     run = RunDirectory.open(args.resume)
     _need_checkpoint(run)
     _refuse_other_flags(args, run)
     dataset, data_dir = run.data["dataset"], args.data_dir or run.data["data_dir"]
     settings = picture_settings(args, dataset, run.spec, run.data)
     start = {name: run.data.get(name) for name in ("weights", "freeze")}
+    start["workers"] = workers
     train, test = load_dataset(dataset, data_dir, **settings)
     known = run.normalization if run.recipe.normalization == "weights" else None
     data = _data(dataset, data_dir, train, test, run.recipe, devices, {**settings, **start}, known)
@@ -246,16 +250,20 @@ def _data(
     """
     if normalization is None:
         normalization = getattr(Normalization, recipe.normalization)(train)
-    labels = hashlib.sha256(train.labels.tobytes() + test.labels.tobytes()).hexdigest()
     return {
         "dataset": name,
         "data_dir": folder and str(Path(folder).expanduser().resolve()),
         "class_names": list(train.class_names),
-        "labels_sha256": labels,
+        "labels_sha256": labels_sha256(train, test),
         "devices": devices,
         **settings,
         "normalization": normalization.to_json(),
     }
+
+
+def labels_sha256(train: Dataset, test: Dataset) -> str:
+    """What tells two data sets apart."""
+    return hashlib.sha256(train.labels.tobytes() + test.labels.tobytes()).hexdigest()
 
 
 def _default_path(
