@@ -69,11 +69,12 @@ class Processes:
         return thread
 
     def _copy(self, name: str, source: IO[bytes], to: IO[str]) -> None:
-        for line in source:
-            text = line.decode(errors="replace").rstrip("\r\n")
-            with self._lock:
-                to.write(f"{name:{self._width}} | {text}\n")
-                to.flush()
+        with source:
+            for line in source:
+                text = line.decode(errors="replace").rstrip("\r\n")
+                with self._lock:
+                    to.write(f"{name:{self._width}} | {text}\n")
+                    to.flush()
 
     def _wait(self, name: str, process: subprocess.Popen, copying: list[threading.Thread]) -> None:
         code = process.wait()
@@ -81,18 +82,19 @@ class Processes:
             thread.join(_END_SECONDS)
         with self._lock:
             self._running.pop(name, None)
+            process.stdin.close()
         self.ended.put((name, code if code >= 0 else 128 - code))
 
     def signal(self, number: int, names: list[str]) -> None:
         """Sends a signal to the processes of some names that still run."""
         for name in names:
-            process = self._running.get(name)
-            try:
-                if process is not None:
-                    process.stdin.write(b"%d\n" % number)
-                    process.stdin.flush()
-            except OSError:  # it has just ended
-                pass
+            with self._lock:
+                process = self._running.get(name)
+                try:
+                    if process is not None:
+                        os.write(process.stdin.fileno(), b"%d\n" % number)
+                except OSError:  # it has just ended
+                    pass
 
     def beat(self) -> None:
         """Lets remote processes know, now and then, that they are still wanted."""
