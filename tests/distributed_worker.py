@@ -1,6 +1,6 @@
 """A worker that trains the small network; the tests start several by train/launch.py.
 
-python distributed_worker.py KVSTORE FOLDER [disturb|compare]
+python distributed_worker.py KVSTORE FOLDER [disturb|fail|compare]
 """
 
 import json
@@ -87,6 +87,10 @@ def once(marker):
     return first
 
 
+def fail():
+    raise ValueError("this worker alone has an error")
+
+
 def compare(group, kvstore, folder):
     """What differs from one process only by rounding: losses and weights, for the test to see."""
     model = net(zero_init=True, **FROZEN)
@@ -127,6 +131,8 @@ def main(kvstore, folder, what=""):
             pid, number, at, slowly = int(os.environ["LAUNCHER"]), signal.SIGTERM, (1, 2), 0.3
         wrap = partial(disturbed, at=at, disturb=lambda: os.kill(pid, number), slowly=slowly)
     run = run_directory(folder, group)
+    if what == "fail" and group.rank == 1:
+        wrap = partial(disturbed, at=(0, 3), disturb=fail)
     model, settings = net(zero_init=True), {"run": run, "kvstore": kvstore, "save_every": 1}
     history = trained(model, dataset(PICTURES), group, wrap=wrap, workers=0, **settings)
     if what == "compare":

@@ -208,7 +208,7 @@ def test_hosts_share_the_workers_by_their_slots(tmp_path):
     }  # fmt: skip
     assert len({each["DMLC_PS_ROOT_PORT"] for each in seen.values()}) == 1
     assert seen["worker 3"]["DMLC_NODE_HOST"] == "127.0.0.2"
-    assert seen["worker 3"]["DMLC_RANK"] == "3"
+    assert seen["worker 3"]["GLUON_RAN_RANK"] == "3"
     assert [seen[f"worker {i}"]["GLUON_RAN_LOCAL_WORKERS"] for i in (0, 3)] == ["3", "1"]
 
 

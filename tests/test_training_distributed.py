@@ -22,12 +22,13 @@ TESTS = Path(__file__).parent
 LAUNCH = TESTS.parent / "train" / "launch.py"
 
 
-def launched(folder, kvstore="dist_sync", what="", servers=2, workers=2):
+def launched(folder, kvstore="dist_sync", what="", servers=2, restarts=1):
     """Trains by workers to their end; the launcher's exit code and what it showed."""
     arguments = [sys.executable, str(TESTS / "distributed_worker.py"), kvstore, str(folder), what]
     # The launcher's process id is the shell's, in whose place it comes.
     line = 'LAUNCHER=$$ exec "$@"'
-    start = [sys.executable, str(LAUNCH), "-n", str(workers), "-s", str(servers), "--"]
+    start = [sys.executable, str(LAUNCH), "-n", "2", "-s", str(servers)]
+    start += ["--max-restarts", str(restarts), "--"]
     done = subprocess.run(
         ["sh", "-c", line, "sh", *start, *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -113,6 +114,13 @@ def test_workers_that_are_killed_and_then_stopped_end_with_the_same_bits(quiet, 
         ours, theirs = saved(run, part), saved(expected, part)
         assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
     assert not list(tmp_path.glob("never*"))
+
+
+def test_an_error_of_one_worker_ends_all(tmp_path):
+    code, shown = launched(tmp_path, what="fail", servers=1, restarts=0)
+    assert code == 1
+    assert "worker 1  | ValueError: this worker alone has an error" in shown
+    assert "launch: worker 1 ended with code 1, and all others were ended" in shown
 
 
 @pytest.mark.skipif(find_spec("horovod") is None, reason="Horovod is not installed: see the README")

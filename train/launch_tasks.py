@@ -104,8 +104,8 @@ def parameter_server(
     places = _placed(workers, hosts)
 
     def task(role: str, rank: int, host: Host, what: list[str]) -> Task:
-        # Without DMLC_RANK the first worker, which has the run directory, would be any of them.
-        own = {"DMLC_ROLE": role, "DMLC_RANK": str(rank), "DMLC_NODE_HOST": host.address}
+        # MXNet numbers workers as they come, and the first, with the run directory, would be any.
+        own = {"DMLC_ROLE": role, "GLUON_RAN_RANK": str(rank), "DMLC_NODE_HOST": host.address}
         name = f"{role} {rank}" if role != "scheduler" else role
         return Task(name, host, what, {**common, **own, **_shared_by(host, places)})
 
