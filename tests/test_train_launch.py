@@ -210,6 +210,7 @@ def test_hosts_share_the_workers_by_their_slots(tmp_path):
     assert seen["worker 3"]["DMLC_NODE_HOST"] == "127.0.0.2"
     assert seen["worker 3"]["GLUON_RAN_RANK"] == "3"
     assert [seen[f"worker {i}"]["GLUON_RAN_LOCAL_WORKERS"] for i in (0, 3)] == ["3", "1"]
+    assert [seen[f"worker {i}"]["GLUON_RAN_LOCAL_RANK"] for i in range(4)] == ["0", "1", "2", "0"]
 
 
 @pytest.mark.parametrize(

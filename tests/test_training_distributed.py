@@ -14,7 +14,7 @@ from runs import arrays
 from small import dataset, net
 
 from gluon_ran.models.params_file import read_params_file
-from gluon_ran.training import ALONE, RunDirectory, check_kvstore, join
+from gluon_ran.training import ALONE, RunDirectory, check_kvstore, join, make_contexts
 
 import mxnet as mx
 
@@ -152,6 +152,16 @@ def test_a_store_with_compression_is_refused_with_the_reason():
     store.set_gradient_compression({"type": "2bit", "threshold": 0.5})
     with pytest.raises(ValueError, match="give a name.*2bit"):
         trained(net(), dataset(8), kvstore=store)
+
+
+def test_workers_of_a_machine_have_gpus_of_their_own(monkeypatch):
+    monkeypatch.setattr(mx.context, "num_gpus", lambda: 4)
+    monkeypatch.setenv("GLUON_RAN_LOCAL_RANK", "1")
+    assert make_contexts(2) == [mx.gpu(2), mx.gpu(3)]
+    assert make_contexts(0) == [mx.cpu()]
+    monkeypatch.setenv("GLUON_RAN_LOCAL_RANK", "2")
+    with pytest.raises(ValueError, match="worker 2 of this machine would need GPU 5.* sees 4"):
+        make_contexts(2)
 
 
 @pytest.mark.parametrize("kvstore, servers", [("dist_sync", "-s 1"), ("horovod", "-s 0")])

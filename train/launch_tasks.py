@@ -107,7 +107,8 @@ def parameter_server(
         # MXNet numbers workers as they come, and the first, with the run directory, would be any.
         own = {"DMLC_ROLE": role, "GLUON_RAN_RANK": str(rank), "DMLC_NODE_HOST": host.address}
         name = f"{role} {rank}" if role != "scheduler" else role
-        return Task(name, host, what, {**common, **own, **_shared_by(host, places)})
+        local = _shared_by(host, places, rank if role == "worker" else None)
+        return Task(name, host, what, {**common, **own, **local})
 
     yield [
         task("scheduler", 0, hosts[0], _SERVE),
@@ -152,7 +153,7 @@ def horovod(workers: int, hosts: list[Host], command: list[str]) -> Iterator[lis
                 f"worker {slot.rank}",
                 known[slot.hostname],
                 command,
-                {**common, **_slot(slot), **_shared_by(known[slot.hostname], places)},
+                {**common, **_slot(slot), **_shared_by(known[slot.hostname], places, slot.rank)},
             )
             for slot in plan
         ]
@@ -165,9 +166,12 @@ def _slot(slot: Any) -> dict[str, str]:
     return {f"HOROVOD_{name.upper()}": str(getattr(slot, name)) for name in names}
 
 
-def _shared_by(host: Host, places: list[Host]) -> dict[str, str]:
-    """Tells gluon_ran how many workers share the machine's cores."""
-    return {"GLUON_RAN_LOCAL_WORKERS": str(max(places.count(host), 1))}
+def _shared_by(host: Host, places: list[Host], rank: int | None) -> dict[str, str]:
+    """Tells gluon_ran how many workers share the machine's cores and GPUs, and which this is."""
+    local = {"GLUON_RAN_LOCAL_WORKERS": str(max(places.count(host), 1))}
+    if rank is not None:
+        local["GLUON_RAN_LOCAL_RANK"] = str(rank - places.index(host))
+    return local
 
 
 def _free_port() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.training.distributed import DISTRIBUTED
 
@@ -9,7 +11,7 @@ import mxnet as mx
 
 
 def make_contexts(num_gpus: int | None) -> list[mx.Context]:
-    """The devices to train on.
+    """The devices to train on; of several workers on this machine, each has GPUs of its own.
 
     Args:
         num_gpus: how many GPUs, 0 for the CPU; None for one where there is one.
@@ -24,7 +26,13 @@ def make_contexts(num_gpus: int | None) -> list[mx.Context]:
         raise ValueError(
             f"--num-gpus {wanted}: MXNet sees {there} GPUs{build}; choose 0 to {there}"
         )
-    return [mx.gpu(i) for i in range(wanted)] or [mx.cpu()]
+    local = int(os.environ.get("GLUON_RAN_LOCAL_RANK", 0))
+    if wanted * (local + 1) > there:
+        raise ValueError(
+            f"--num-gpus {wanted}: worker {local} of this machine would need GPU "
+            f"{wanted * (local + 1) - 1}, and MXNet sees {there}: start fewer workers here"
+        )
+    return [mx.gpu(wanted * local + i) for i in range(wanted)] or [mx.cpu()]
 
 
 # What a person may ask for of MXNet's stores, and why it is not to be had.
