@@ -128,7 +128,7 @@ def main(kvstore, folder, what=""):
         if once(folder / "killed"):
             pid, number, at, slowly = os.getpid(), signal.SIGKILL, (0, 7), 0.0
         else:
-            pid, number, at, slowly = int(os.environ["LAUNCHER"]), signal.SIGTERM, (1, 2), 0.3
+            pid, number, at, slowly = int(os.environ["LAUNCHER"]), signal.SIGTERM, (1, 2), 0.6
         wrap = partial(disturbed, at=at, disturb=lambda: os.kill(pid, number), slowly=slowly)
     run = run_directory(folder, group)
     if what == "fail" and group.rank == 1:

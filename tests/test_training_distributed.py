@@ -2,8 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +18,8 @@ from runs import arrays
 from small import dataset, net
 
 from gluon_ran.models.params_file import read_params_file
-from gluon_ran.training import ALONE, RunDirectory, check_kvstore, join, make_contexts
+from gluon_ran.training import ALONE, Group, RunDirectory, check_kvstore, join, make_contexts
+from gluon_ran.training.interrupt import StopRequest
 
 import mxnet as mx
 
@@ -152,6 +157,71 @@ def test_a_store_with_compression_is_refused_with_the_reason():
     store.set_gradient_compression({"type": "2bit", "threshold": 0.5})
     with pytest.raises(ValueError, match="give a name.*2bit"):
         trained(net(), dataset(8), kvstore=store)
+
+
+class Together(Group):
+    """Workers that are threads of this process."""
+
+    def __init__(self, rank, arrays, barrier):
+        super().__init__(rank, len(arrays))
+        self.arrays, self.barrier = arrays, barrier
+
+    def sum(self, array):
+        self.arrays[self.rank] = array
+        self.barrier.wait(10)
+        total = reduce(np.add, self.arrays)
+        self.barrier.wait(10)
+        return total
+
+
+def together(count, work):
+    """What `work` gives for each of some workers, or its error."""
+    arrays, barrier = [None] * count, threading.Barrier(count)
+
+    def tried(rank):
+        try:
+            return work(Together(rank, arrays, barrier))
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(tried, range(count)))
+
+
+def test_all_get_what_the_first_has_to_the_bit():
+    array = np.array([-0.0, 0.0, 1e-45, np.inf, -1 / 3], np.float32)
+    given = together(3, lambda g: g.of_first(array if g.rank == 0 else array[::-1]))
+    assert [each.tobytes() for each in given] == [array.tobytes()] * 3
+
+
+def test_all_are_told_what_the_first_found():
+    found = {"path": "Grüße", "losses": [0.1, 1e300], "none": None}
+    assert together(3, lambda g: g.told(lambda: found if g.rank == 0 else 1 / 0)) == [found] * 3
+    assert together(2, lambda g: g.told(lambda: None)) == [None, None]
+
+
+def test_an_error_of_the_first_is_told_to_all():
+    def fail():
+        raise OSError("no space left")
+
+    first, *others = together(3, lambda g: g.told(fail))
+    assert isinstance(first, OSError)
+    assert [str(each) for each in others] == ["worker 0 failed: no space left"] * 2
+
+
+def test_the_least_number_and_a_signal_to_any_are_known_to_all():
+    assert together(3, lambda g: g.least(7 - g.rank)) == [5, 5, 5]
+
+    def asked(number):
+        def work(group):
+            stop = StopRequest()
+            stop.signal = number if group.rank == 1 else None
+            return stop.agreed(group), stop.signal
+
+        return together(2, work)
+
+    assert asked(None) == [(False, None)] * 2
+    assert asked(signal.SIGTERM) == [(True, signal.SIGTERM)] * 2
 
 
 def test_workers_of_a_machine_have_gpus_of_their_own(monkeypatch):
