@@ -65,6 +65,8 @@ setup(
         "cpu": ["mxnet==1.9.1"],
         "cu112": ["mxnet-cu112==1.9.1", *CUDA_11],
         "onnx": ONNX,
+        # Built against the MXNet that is there, so not by a plain pip: see the README.
+        "horovod": ["horovod==0.28.1"],
         "test": [*ONNX, "packaging", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.17,<0.18"],
     },
 )

@@ -102,7 +102,9 @@ def _set_engine_variables() -> None:
     # MXNet alone takes half of the processors, as if each core had two threads.
     cores = _physical_cores()
     if cores:
-        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+        # train/launch.py tells how many processes share the machine.
+        workers = int(os.environ.get("GLUON_RAN_LOCAL_WORKERS", 1))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(cores // workers, 1)))
 
 
 def _physical_cores() -> int:

@@ -1,7 +1,5 @@
 """train/imagenet_train.py on a small stream of pictures, in a working directory of its own."""
 
-import json
-
 import numpy as np
 import pytest
 from own_pictures import COUNTS, own_pictures  # noqa: F401
@@ -10,6 +8,7 @@ from scripts import script
 from gluon_ran.data import pack_folder
 from gluon_ran.models.params_file import read_params_file
 from gluon_ran.training import RunDirectory
+from gluon_ran.training.checkpoint import newest_whole
 
 COUNT = sum(COUNTS.values())  # 28, of which an epoch of batches of 5 has 25
 
@@ -37,7 +36,7 @@ def rows(run):
 
 
 def saved(run):
-    manifest = json.loads((run / "checkpoints" / "last.json").read_text())
+    manifest = newest_whole(run / "checkpoints")
     return [
         read_params_file(run / "checkpoints" / manifest[part]) for part in ("weights", "states")
     ]

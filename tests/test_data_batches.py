@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from small import dataset
 
 from gluon_ran.data import Augmentation, Batches, DataError, Dataset, Normalization, prefetch
 
@@ -203,3 +204,32 @@ def test_a_closed_prefetcher_is_at_its_end():
     assert list(ahead) == []
     with pytest.raises(DataError, match="depth"):
         prefetch([], 0)
+
+
+@pytest.mark.parametrize("flip", ["random", "alternating"])
+@pytest.mark.parametrize("parts, count", [(2, 22), (3, 22), (3, 26)])
+def test_parts_together_have_the_batches_of_one_with_the_same_pictures(parts, count, flip):
+    data = dataset(count)
+    settings = Augmentation(crop_padding=2, flip=flip, cutout=3, rotation=5.0)
+    shared = {"seed": 3, "epoch": 1, "shuffle": True, "augmentation": settings}
+    normalization = Normalization.channel(data)
+    whole = Batches(data, 4 * parts, normalization, **shared)
+    each = [
+        Batches(data, 4, normalization, num_parts=parts, part_index=i, **shared)
+        for i in range(parts)
+    ]
+    for step, (images, labels) in enumerate(whole):
+        halves = [part[step] for part in each if step < len(part)]
+        assert np.array_equal(np.concatenate([part[0] for part in halves]), images)
+        assert np.array_equal(np.concatenate([part[1] for part in halves]), labels)
+    assert max(map(len, each)) == len(whole)
+    full = Batches(data, 4, normalization, num_parts=parts, part_index=0, drop_last=True)
+    assert len(full) == count // (4 * parts)
+
+
+def test_a_part_without_pictures_is_refused():
+    data = dataset(2)
+    with pytest.raises(DataError, match="leave none for part 0 of 3"):
+        Batches(data, 4, Normalization.channel(data), num_parts=3, part_index=0)
+    with pytest.raises(DataError, match="part_index 3 is outside 0 to"):
+        Batches(data, 4, Normalization.channel(data), num_parts=3, part_index=3)

@@ -3,11 +3,13 @@
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from runs import MIXED, arrays, assert_equal, interrupt_after, new_run, saved_epochs, train
 from small import RECIPE, SPEC, data_record, net, train_batches, validation_batches
 
 from gluon_ran.models import Baseline, build, get_model
+from gluon_ran.models.params_file import read_params_file
 from gluon_ran.training import (
     CheckpointError,
     RunDirectory,
@@ -44,6 +46,28 @@ def test_an_interrupted_run_ends_with_the_bits_of_one_never_touched(
     losses = [row["losses"] for row in RunDirectory.open(tmp_path / "run").metrics()]
     assert losses == [result.losses for result in whole.epochs]
     assert (rest.best_top1, rest.best_epoch) == (whole.best_top1, whole.best_epoch)
+
+
+@pytest.mark.parametrize("dtype, devices", [("float32", 2), ("float32", 3), ("bfloat16", 2)])
+def test_an_interrupted_run_on_several_devices_ends_with_the_same_bits(tmp_path, dtype, devices):
+    if dtype == "bfloat16" and not cpu_has_bfloat16():
+        pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
+    recipe, contexts = replace(MIXED, dtype=dtype), [mx.cpu(i) for i in range(devices)]
+    whole_run, run = new_run(tmp_path / "quiet", recipe), new_run(tmp_path / "run", recipe)
+    quiet, whole = train(recipe=recipe, run=whole_run, contexts=contexts)
+    broken = interrupt_after(train_batches(recipe), 1, 1, signal.SIGTERM)
+    _, part = train(recipe=recipe, run=run, batches=broken, contexts=contexts, workers=0)
+    assert part.stopped_by == signal.SIGTERM and len(part.epochs) == 1
+    resumed, rest = train(recipe=recipe, run=run, contexts=contexts)
+    assert rest.completed
+    assert_equal(arrays(quiet), arrays(resumed))
+    scores = [[(r["losses"], r["val_loss"]) for r in each.metrics()] for each in (whole_run, run)]
+    assert scores[0] == scores[1]
+    # What the first device has is what is saved, scored and left behind, on all of them.
+    saved = read_params_file(run.checkpoints / "epoch-0003.params")
+    for name, parameter in resumed._collect_params_with_prefix().items():
+        for copy in parameter.list_data():
+            assert np.array_equal(copy.asnumpy(), saved[name]), name
 
 
 def frozen():

@@ -25,14 +25,15 @@ from flags import (
     recipe_table,
     usual_recipe,
 )
-from make_run import check_unchanged, make_run
+from make_run import check_unchanged
+from shared_run import make_shared_run
 
 import gluon_ran
 from gluon_ran import training
 from gluon_ran.data import DATASETS, OWN
 from gluon_ran.models import build
 from gluon_ran.models.specs import DEPTHS
-from gluon_ran.training import RunDirectory, Trained
+from gluon_ran.training import KVSTORES, Group, RunDirectory, Trained
 from gluon_ran.training.monitor import LOG
 
 import mxnet as mx
@@ -166,8 +167,9 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         help="GPUs to use, 0 for the CPU (default: 1 where MXNet sees one, else 0)",
     )  # fmt: skip
     group.add_argument(
-        "--kvstore", choices=("local", "device", "nccl"), default="device",
-        help="what sums the gradients of several GPUs (default: device)",
+        "--kvstore", type=_kvstore, default="device", metavar="{" + ",".join(KVSTORES) + "}",
+        help="what sums the gradients: of several GPUs local, device or nccl; of processes that "
+        "train/launch.py starts dist_sync or horovod (default: device)",
     )  # fmt: skip
 
 
@@ -183,17 +185,27 @@ def _count_from_one(text: str) -> int:
     return int(text)
 
 
+def _kvstore(text: str) -> str:
+    try:
+        training.check_kvstore(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def train(args: argparse.Namespace) -> int:
     """Trains as the flags say; the exit code."""
-    contexts = training.make_contexts(args.num_gpus)
-    training.check_kvstore(args.kvstore)
+    contexts, group = training.make_contexts(args.num_gpus), training.join(args.kvstore)
+    if group.rank:
+        _quiet()
     if not args.resume:
         asked = recipe_from(args)
         training.check_dtype(asked.dtype, contexts)
-    run, source, trained = make_run(args, len(contexts))
-    _log_to_file((args.log_dir or run.path) / "train.log")
+    run, source, trained = make_shared_run(args, len(contexts), group)
+    if not group.rank:
+        _log_to_file((args.log_dir or run.path) / "train.log")
     recipe, normalization = run.recipe, run.normalization
-    where = ", ".join(map(str, contexts))
+    where = ", ".join(map(str, contexts)) + f" of {group.count} workers" * (group.count > 1)
     LOG.info("%s on %s, %s, %s", run.spec.name, run.data["dataset"], recipe.dtype, where)
     source.log()
     LOG.info("run directory %s", run.path)
@@ -202,8 +214,8 @@ def train(args: argparse.Namespace) -> int:
     history = training.fit(
         net,
         recipe,
-        partial(source.training_batches, recipe, normalization, len(contexts)),
-        source.test_batches(normalization),
+        partial(source.training_batches, recipe, normalization, len(contexts), group),
+        source.test_batches(normalization, group),
         classes=run.spec.classes,
         run=run,
         contexts=contexts,
@@ -217,7 +229,7 @@ def train(args: argparse.Namespace) -> int:
         step_back=args.on_divergence == "step-back",
         log_dir=args.log_dir,
     )
-    return _report(run, history)
+    return _report(run, history, group)
 
 
 def _start_from_weights(
@@ -242,8 +254,8 @@ def _start_from_weights(
                  run.data["freeze"], free, len(parameters))  # fmt: skip
 
 
-def _report(run: RunDirectory, history: training.History) -> int:
-    rows = run.metrics()
+def _report(run: RunDirectory, history: training.History, group: Group) -> int:
+    rows = [] if group.rank else run.metrics()
     if history.best_top1 is not None and rows:
         last = rows[-1]
         LOG.info("test accuracy %.2f %% after epoch %d; best %.2f %% after epoch %d",
@@ -311,6 +323,12 @@ class _LogFile(logging.FileHandler):
         """Closes it, whether or not the last lines fit."""
         with suppress(OSError):
             super().close()
+
+
+def _quiet() -> None:
+    """Leaves what all workers have to say to the first."""
+    for handler in LOG.handlers:
+        handler.setLevel(logging.WARNING)
 
 
 def _log_to_file(path: Path) -> None:

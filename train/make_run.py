@@ -32,11 +32,11 @@ from gluon_ran import training
 from gluon_ran._files import sha256_of
 from gluon_ran.data import OWN, Normalization, kind_of
 from gluon_ran.models import Baseline, Spec, build, change_spec, check_weights, find_spec
-from gluon_ran.training import Recipe, RunDirectory, Trained
+from gluon_ran.training import Group, Recipe, RunDirectory, Trained
 
 
 def make_run(
-    args: argparse.Namespace, devices: int
+    args: argparse.Namespace, devices: int, workers: int = 1
 ) -> tuple[RunDirectory, InMemory | Streamed, Trained | None]:
     """The run directory that the flags ask for, new or old, its pictures, and what it begins from.
 
@@ -45,7 +45,7 @@ def make_run(
         ValueError, DataError: a flag or the data makes no sense.
     """
     if args.resume:
-        return (*_old_run(args, devices), None)
+        return (*_old_run(args, devices, workers), None)
     trained = _trained(args)
     dataset = _dataset(args)
     refuse_unfit_flags(args, dataset)
@@ -63,21 +63,27 @@ def make_run(
     path = args.save_dir or _default_path(args, dataset, spec, recipe, settings, trained)
     source = open_source(dataset, args.data_dir, settings)
     spec = change_spec(spec, len(source.class_names))
+    start["workers"] = workers
     data = _data(dataset, args.data_dir, source, recipe, devices, {**settings, **start}, known)
     run = RunDirectory(path, spec, recipe, data)
-    source.training_batches(recipe, run.normalization, devices, 0)  # or raises
+    source.training_batches(
+        recipe, run.normalization, devices, Group(count=workers), 0
+    )  # or raises
     if args.resume is not None:
         _need_checkpoint(run)
     return RunDirectory.start(path, spec, recipe, data), source, trained
 
 
-def _old_run(args: argparse.Namespace, devices: int) -> tuple[RunDirectory, InMemory | Streamed]:
+def _old_run(
+    args: argparse.Namespace, devices: int, workers: int
+) -> tuple[RunDirectory, InMemory | Streamed]:
     run = RunDirectory.open(args.resume)
     _need_checkpoint(run)
     _refuse_other_flags(args, run)
     dataset, data_dir = run.data["dataset"], args.data_dir or run.data["data_dir"]
     settings = picture_settings(args, dataset, run.spec, run.data)
     start = {name: run.data.get(name) for name in ("weights", "freeze")}
+    start["workers"] = workers
     source = open_source(dataset, data_dir, settings, run.data["class_names"])
     known = run.normalization if run.recipe.normalization == "weights" else None
     data = _data(dataset, data_dir, source, run.recipe, devices, {**settings, **start}, known)

@@ -30,7 +30,7 @@ from gluon_ran.data import (
 )
 from gluon_ran.models import Baseline, Spec
 from gluon_ran.models.network import check_input_shape
-from gluon_ran.training import Recipe
+from gluon_ran.training import ALONE, Group, Recipe
 from gluon_ran.training.monitor import LOG
 
 _NATIVE = (32, 32)
@@ -69,9 +69,14 @@ class InMemory:
         return getattr(Normalization, kind)(self.train)
 
     def training_batches(
-        self, recipe: Recipe, normalization: Normalization, devices: int, epoch: int
+        self,
+        recipe: Recipe,
+        normalization: Normalization,
+        devices: int,
+        group: Group,
+        epoch: int,
     ) -> Batches:
-        """The batches of a training epoch, `recipe.batch_size` pictures a device."""
+        """A worker's batches of a training epoch, `recipe.batch_size` pictures a device."""
         return Batches(
             self.train,
             recipe.batch_size * devices,
@@ -80,11 +85,13 @@ class InMemory:
             epoch=epoch,
             shuffle=True,
             augmentation=augmentation_of(recipe),
+            num_parts=group.count,
+            part_index=group.rank,
         )
 
-    def test_batches(self, normalization: Normalization) -> Batches:
-        """The test set, in batches that suit the size of its pictures."""
-        return evaluation_batches(self.test, normalization)
+    def test_batches(self, normalization: Normalization, group: Group = ALONE) -> Batches:
+        """A worker's part of the test set, in batches that suit the size of its pictures."""
+        return evaluation_batches(self.test, normalization, group=group)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +137,14 @@ class Streamed:
         return Normalization.imagenet()
 
     def training_batches(
-        self, recipe: Recipe, normalization: Normalization, devices: int, epoch: int
+        self,
+        recipe: Recipe,
+        normalization: Normalization,
+        devices: int,
+        group: Group,
+        epoch: int,
     ) -> RecordBatches:
-        """The full batches of a training epoch, `recipe.batch_size` pictures a device."""
+        """A worker's full batches of a training epoch, `recipe.batch_size` pictures a device."""
         return RecordBatches(
             self.train,
             recipe.batch_size * devices,
@@ -142,13 +154,16 @@ class Streamed:
             epoch=epoch,
             shuffle=True,
             drop_last=True,
+            num_parts=group.count,
+            part_index=group.rank,
             broken=self.broken,
             ahead=1,  # fit makes more ahead
         )
 
-    def test_batches(self, normalization: Normalization) -> RecordBatches:
-        """The test set, in batches that suit the size of its pictures."""
-        return evaluation_batches(self.test, normalization, self.test_size, self.broken)
+    def test_batches(self, normalization: Normalization, group: Group = ALONE) -> RecordBatches:
+        """A worker's part of the test set, in batches that suit the size of its pictures."""
+        settings = {"size": self.test_size, "broken": self.broken, "group": group}
+        return evaluation_batches(self.test, normalization, **settings)
 
 
 def open_source(
@@ -268,6 +283,7 @@ def evaluation_batches(
     size: tuple[int, int] | None = None,
     broken: str = "refuse",
     batch_size: int | None = None,
+    group: Group = ALONE,
 ) -> Batches | RecordBatches:
     """Pictures to score a network on, in their order.
 
@@ -277,14 +293,16 @@ def evaluation_batches(
         size: height and width that streamed pictures are brought to.
         broken: what happens to broken ones of a stream.
         batch_size: pictures a batch; None: as `evaluation_batch` says.
+        group: workers that share the pictures out.
     """
+    part = {"num_parts": group.count, "part_index": group.rank}
     if isinstance(pictures, RecordFile):
         count = evaluation_batch(size) if batch_size is None else batch_size
         transform = ValidationTransform(size)
-        return RecordBatches(pictures, count, transform, normalization, broken=broken)
+        return RecordBatches(pictures, count, transform, normalization, broken=broken, **part)
     shape = pictures.images.shape[1:3]
     count = evaluation_batch(shape) if batch_size is None else batch_size
-    return Batches(pictures, count, normalization)
+    return Batches(pictures, count, normalization, **part)
 
 
 def evaluation_batch(size: tuple[int, int]) -> int:

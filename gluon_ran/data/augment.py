@@ -59,6 +59,8 @@ def augment(
     *,
     fill: np.ndarray | int = 0,
     flipped: np.ndarray | None = None,
+    together: int | None = None,
+    share: slice = slice(None),
 ) -> np.ndarray:
     """Varies a batch: turns, crops, flips, then cuts out.
 
@@ -68,6 +70,8 @@ def augment(
         rng: where the choices come from.
         fill: uint8 colour, (3,), of 'zero' borders and of cutout.
         flipped: bool, (B,): which pictures 'alternating' exchanges; it needs them, no other does.
+        together: pictures of the larger batch that choices are made for; None: this is all of it.
+        share: which of these are `images`.
 
     Returns:
         uint8, (B, H, W, 3), new.
@@ -75,23 +79,24 @@ def augment(
     Raises:
         DataError: the crop's border is too wide to mirror, or `flipped` is missing.
     """
-    count, height, width, _ = images.shape
+    height, width = images.shape[1:3]
+    count = len(images) if together is None else together
     if settings.rotation:
-        images = rotate(images, rng.uniform(-settings.rotation, settings.rotation, count))
+        images = rotate(images, rng.uniform(-settings.rotation, settings.rotation, count)[share])
     if settings.crop_padding:
-        shifts = rng.integers(0, 2 * settings.crop_padding + 1, (2, count))
+        shifts = rng.integers(0, 2 * settings.crop_padding + 1, (2, count))[:, share]
         padded = pad(images, settings.crop_padding, settings.crop_mode, fill)
         images = crop(padded, shifts[0], shifts[1], (height, width))
     else:
         images = images.copy()
     if settings.flip == "random":
-        flipped = rng.random(count) < 0.5
+        flipped = rng.random(count)[share] < 0.5
     elif settings.flip == "alternating" and flipped is None:
         raise DataError("flip='alternating' needs `flipped`: which pictures to exchange this epoch")
     if settings.flip != "none":
         images[flipped] = images[flipped, :, ::-1]
     if settings.cutout:
-        centres = rng.integers(0, (height, width), (count, 2))
+        centres = rng.integers(0, (height, width), (count, 2))[share]
         cut_out(images, centres[:, 0], centres[:, 1], settings.cutout, fill)
     return images
 

@@ -21,6 +21,9 @@ class Batches:
 
     Iterating gives them in order; `batches[step]` gives any one of them, for going on in the
     middle of an epoch. A batch is its pictures, float32 (B, 3, H, W), and labels, int32 (B,).
+
+    Batch `step` of one part of batch size B times N has the pictures, as they are varied, of the N
+    parts' batches `step` of size B, in the order of the parts.
     """
 
     def __init__(
@@ -34,6 +37,8 @@ class Batches:
         shuffle: bool = False,
         augmentation: Augmentation | None = None,
         drop_last: bool = False,
+        num_parts: int = 1,
+        part_index: int = 0,
     ) -> None:
         """Takes what the batches are made of and draws the order of the epoch.
 
@@ -46,6 +51,8 @@ class Batches:
             shuffle: whether the order is random and another each epoch, or that of `dataset`.
             augmentation: how pictures are varied; None: not at all.
             drop_last: whether a last batch that is not full is left out.
+            num_parts: workers that share the pictures out; together their batches hold each once.
+            part_index: which of them this is, from 0.
 
         Raises:
             DataError: a number is out of range, or there would be no batch.
@@ -55,9 +62,14 @@ class Batches:
                 "batch_size must be at least 1, seed and epoch at least 0, "
                 f"not {batch_size}, {seed} and {epoch}"
             )
-        if drop_last and len(dataset) < batch_size:
+        if not 0 <= part_index < num_parts:
             raise DataError(
-                f"{len(dataset)} pictures fill no batch of {batch_size}, and drop_last leaves out "
+                f"part_index {part_index} is outside 0 to num_parts - 1, {num_parts - 1}"
+            )
+        together = batch_size * num_parts
+        if drop_last and len(dataset) < together:
+            raise DataError(
+                f"{len(dataset)} pictures fill no batch of {together}, and drop_last leaves out "
                 "the rest: choose a smaller batch"
             )
         self.dataset = dataset
@@ -66,21 +78,37 @@ class Batches:
         self.augmentation = augmentation
         self.seed = seed
         self.epoch = epoch
+        self.num_parts, self.part_index = num_parts, part_index
         count = len(dataset)
         self._order = _rng(_ORDER, seed, epoch).permutation(count) if shuffle else np.arange(count)
         if drop_last:
-            self._order = self._order[: count - count % batch_size]
+            self._order = self._order[: count - count % together]
         self._flipped = None
         if augmentation is not None and augmentation.flip == "alternating":
             self._flipped = (_rng(_FLIP, seed).random(count) < 0.5) ^ bool(epoch % 2)
 
+        full, rest = divmod(len(self._order), together)
+        self._length = full + (len(range(rest)[self._share(rest)]) > 0)
+        if not self._length and num_parts > 1:
+            raise DataError(
+                f"{count} pictures leave none for part {part_index} of {num_parts}: take fewer"
+            )
+
+    def _share(self, count: int) -> slice:
+        """The part's share of what so many pictures all parts have."""
+        part, parts = self.part_index, self.num_parts
+        return slice(count * part // parts, count * (part + 1) // parts)
+
     def __len__(self) -> int:
-        return -(-len(self._order) // self.batch_size)
+        return self._length
 
     def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         if not 0 <= step < len(self):
             raise IndexError(f"step {step} of an epoch of {len(self)} batches")
-        chosen = self._order[step * self.batch_size : (step + 1) * self.batch_size]
+        together = self.batch_size * self.num_parts
+        chosen = self._order[step * together : (step + 1) * together]
+        count, share = len(chosen), self._share(len(chosen))
+        chosen = chosen[share]
         images = self.dataset.images[chosen]
         if self.augmentation is not None:
             images = augment(
@@ -89,6 +117,8 @@ class Batches:
                 _rng(_AUGMENT, self.seed, self.epoch, step),
                 fill=self.normalization.fill,
                 flipped=None if self._flipped is None else self._flipped[chosen],
+                together=count,
+                share=share,
             )
         return self.normalization(images), self.dataset.labels[chosen]
 

@@ -1,7 +1,8 @@
 """Training: recipes, the loop, evaluation, checkpoints and run directories."""
 
 from gluon_ran.training.checkpoint import CheckpointError, load_weights
-from gluon_ran.training.devices import check_kvstore, make_contexts
+from gluon_ran.training.devices import KVSTORES, check_kvstore, make_contexts
+from gluon_ran.training.distributed import ALONE, Group, join
 from gluon_ran.training.epoch import TrainingDiverged
 from gluon_ran.training.evaluation import Evaluation, evaluate
 from gluon_ran.training.history import EpochResult, History
@@ -13,9 +14,12 @@ from gluon_ran.training.targets import mixup, soft_targets
 from gluon_ran.training.trained import Trained, find_trained
 
 __all__ = [
+    "ALONE",
+    "KVSTORES",
     "RECIPES",
     "CheckpointError",
     "EpochResult",
+    "Group",
     "Evaluation",
     "History",
     "Recipe",
@@ -29,6 +33,7 @@ __all__ = [
     "find_trained",
     "fit",
     "get_recipe",
+    "join",
     "load_weights",
     "lr_at",
     "make_contexts",

@@ -52,7 +52,7 @@ def save_checkpoint(
 
     Args:
         folder: where; made if missing.
-        net: its weights are saved.
+        net: its weights are saved, as the first device has them.
         trainer: its optimizer's arrays are saved.
         progress: whatever else a run needs to go on, as JSON.
         epochs: epochs that are done.
@@ -69,7 +69,7 @@ def save_checkpoint(
     params, states = folder / f"{stem}.params", folder / f"{stem}.states"
     named = net._collect_params_with_prefix()
     with atomic_path(params) as temporary:
-        write_params_file(temporary, {name: each._reduce() for name, each in named.items()})
+        write_params_file(temporary, {name: each.list_data()[0] for name, each in named.items()})
     with atomic_path(states) as temporary:
         write_params_file(temporary, optimizer_arrays(net, trainer))
     manifest = {
@@ -273,7 +273,7 @@ def load_weights(net: HybridBlock, path: Path, contexts: list[mx.Context]) -> No
 
 
 def load_optimizer_arrays(net: HybridBlock, trainer: Trainer, path: Path) -> None:
-    """Puts the optimizer's saved arrays back, on each device.
+    """Puts the optimizer's saved arrays, `path`, back on each device.
 
     Raises:
         CheckpointError: the arrays are those of another network or optimizer.
@@ -284,15 +284,30 @@ def load_optimizer_arrays(net: HybridBlock, trainer: Trainer, path: Path) -> Non
         raise CheckpointError(
             f"{path} holds the optimizer state of another network: start anew in another folder"
         )
-    for updater in trainer._updaters:
-        updater.states.clear()
-    for name, array in saved.items():
-        index = trainer._param2idx[parameters[name].name]
+    _check_shapes(parameters, saved, path)
+    put_optimizer_arrays(net, trainer, saved)
+
+
+def _check_shapes(
+    parameters: dict[str, mx.gluon.Parameter], arrays: dict[str, mx.nd.NDArray], path: Path
+) -> None:
+    for name, array in arrays.items():
         if array.shape != parameters[name].shape:
             raise CheckpointError(
                 f"{path}: {name} is {array.shape} and must be {parameters[name].shape}: start anew "
                 "in another folder"
             )
+
+
+def put_optimizer_arrays(
+    net: HybridBlock, trainer: Trainer, arrays: dict[str, mx.nd.NDArray]
+) -> None:
+    """Gives the optimizer, on each device, arrays that `optimizer_arrays` gave."""
+    parameters = _trained_parameters(net)
+    for updater in trainer._updaters:
+        updater.states.clear()
+    for name, array in arrays.items():
+        index = trainer._param2idx[parameters[name].name]
         for updater, context in zip(trainer._updaters, parameters[name].list_ctx()):
             updater.states[index] = array.copyto(context)
             updater.states_synced[index] = True

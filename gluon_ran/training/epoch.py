@@ -167,6 +167,7 @@ def train_epoch(
     batches: SoftBatches,
     meter: Meter,
     recipe: Recipe,
+    steps: int,
     behind_step: Callable[[], None],
     stop: StopRequest,
     workers: int,
@@ -180,6 +181,7 @@ def train_epoch(
         batches: what is left of the epoch.
         meter: collects the results; a new one, or that of the steps before.
         recipe: gives the learning rate.
+        steps: of the epoch; a worker may have a batch more, which is left out.
         behind_step: called behind each step.
         stop: asked for behind each step.
         workers: batches made ahead; 0 for none.
@@ -192,7 +194,7 @@ def train_epoch(
     Raises:
         TrainingDiverged: losses, gradients or weights are not finite.
     """
-    epoch, steps = batches.epoch, len(batches)
+    epoch, rank = batches.epoch, stepper.group.rank
     with ExitStack() as stack:
         bar = stack.enter_context(
             Progress(epoch, recipe.epochs, steps, enabled=progress, done=meter.steps)
@@ -201,14 +203,14 @@ def train_epoch(
         for images, targets in ahead:
             if stepper.has_dropout:
                 # MXNet's own random state can't be read, so each step sets it; it takes 1 ms.
-                mx.random.seed(_seed(recipe.seed, epoch, meter.steps))
+                mx.random.seed(_seed(recipe.seed, epoch, meter.steps, *[rank] * (rank > 0)))
             lr = stepper.lr_factor * lr_at(epoch * steps + meter.steps, steps, recipe)
             result = stepper(images, targets, lr)
             meter.left_out += batches.left_out(meter.steps)
             meter.add(result, lr, max_skips)
             bar.step(result.count, result.loss, lr)
             behind_step()
-            if stop.requested:
+            if stop.agreed(stepper.group) or meter.steps == steps < len(batches):
                 break
         speed = bar.images_per_second
     if not meter.count and meter.steps == steps:
@@ -219,5 +221,5 @@ def train_epoch(
 
 
 def _seed(*entropy: int) -> int:
-    """A seed for MXNet, another one for each step of each epoch."""
+    """A seed for MXNet, another one for each step of each epoch, and for each worker."""
     return int(np.random.SeedSequence(entropy).generate_state(1)[0]) % (2**31 - 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gluon_ran import _runtime  # noqa: F401
+from gluon_ran.training.distributed import ALONE, Group
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
@@ -44,6 +45,7 @@ def evaluate(
     batches: Iterable,
     contexts: Sequence[mx.Context] = (),
     flip: bool = False,
+    group: Group = ALONE,
 ) -> Evaluation:
     """Scores a network on the batches of one pass.
 
@@ -52,6 +54,8 @@ def evaluate(
         batches: (images, labels) in NumPy, float32 (N, C, H, W) and integers (N,).
         contexts: devices; the CPU if none is given.
         flip: average the probabilities of each picture and its mirror image.
+        group: workers that score the same network, each on batches of its own; all get the score
+            of all batches.
 
     Raises:
         ValueError: there are no batches, or a label is not one of the network's classes.
@@ -77,6 +81,10 @@ def evaluate(
         top5 += int(_among_best(log_p, labels, 5).sum())
     if confusion is None:
         raise ValueError("there are no batches to evaluate on")
+    if group.count > 1:
+        sums = group.sum(np.array([loss, top1, top5, *confusion.ravel()], np.float32))
+        loss, top1, top5 = sums[:3].tolist()
+        confusion = sums[3:].reshape(confusion.shape).astype(np.int64)
     count = int(confusion.sum())
     return Evaluation(count, loss / count, top1 / count, top5 / count, confusion)
 

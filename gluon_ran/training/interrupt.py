@@ -6,6 +6,10 @@ import signal
 import threading
 from types import FrameType
 
+import numpy as np
+
+from gluon_ran.training.distributed import Group
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -27,6 +31,18 @@ class StopRequest:
     def requested(self) -> bool:
         """Whether a signal has come."""
         return self.signal is not None
+
+    def agreed(self, group: Group) -> bool:
+        """Whether a signal has come to any of the workers, which all call it behind the same step.
+
+        `signal` is then the same for all.
+        """
+        if group.count > 1:
+            came = group.sum(np.array([self.signal == each for each in _SIGNALS], np.float32))
+            if not came.any():
+                return False
+            self.signal = max(number for number, times in zip(_SIGNALS, came) if times)
+        return self.requested
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         self.signal = number

@@ -14,7 +14,8 @@ from typing import Any
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models import ResidualAttentionNet
 from gluon_ran.models.network import check_input_shape
-from gluon_ran.training import checkpoint
+from gluon_ran.training.devices import check_kvstore
+from gluon_ran.training.distributed import DISTRIBUTED, join
 from gluon_ran.training.epoch import Meter, SoftBatches, TrainingDiverged, shrunk, train_epoch
 from gluon_ran.training.evaluation import evaluate
 from gluon_ran.training.history import EpochResult, History
@@ -22,6 +23,8 @@ from gluon_ran.training.interrupt import StopRequest
 from gluon_ran.training.monitor import LOG, Board
 from gluon_ran.training.precision import check_dtype
 from gluon_ran.training.recipe import Recipe, size_at
+from gluon_ran.training.resume import resume
+from gluon_ran.training.resume import step_back as go_back
 from gluon_ran.training.run import RunDirectory
 from gluon_ran.training.saver import Saver
 from gluon_ran.training.step import Stepper
@@ -59,17 +62,25 @@ def fit(
     saved, to the same numbers as without the break; on one CPU, bit for bit. No other process can
     write to the directory meanwhile.
 
+    By the `kvstore` "dist_sync" or "horovod" several processes train together, as many devices of
+    one process would, each with its own part of each batch. A signal to one stops all behind the
+    same step; the first one alone reads and writes the run directory. An error in one leaves the
+    others waiting: train/launch.py ends and restarts them.
+
     Args:
         net: the network; it is initialised from `recipe.seed` if it is not yet.
         recipe: how to train.
         train: gives the batches of an epoch, counted from 0: an iterable with a length, of images
             and labels in NumPy, float32 (N, C, H, W) and integers (N,). Where they have a method
-            `from_step`, a run that goes on within an epoch makes none of the batches before.
-        validation: batches to evaluate on behind each epoch.
+            `from_step`, a run that goes on within an epoch makes none of the batches before. Of
+            several workers, this one's share; where they have not as many batches, the last ones
+            are left out.
+        validation: batches to evaluate on behind each epoch; of several workers, this one's share.
         classes: outputs of the network.
-        run: where to save; None saves nothing.
+        run: where to save; None saves nothing. What workers but the first give is ignored.
         contexts: devices; the CPU if none is given. Batches are split over them.
-        kvstore: what sums the gradients of several devices: "local", "device" or "nccl".
+        kvstore: what sums the gradients of several devices: "local", "device" or "nccl"; or of
+            several workers too: "dist_sync" or "horovod".
         workers: batches made ahead in the background; 0 for none.
         recompute: keep less for the backward pass and compute it again there: the same numbers in
             less memory, somewhat slower. CPUs only.
@@ -85,7 +96,7 @@ def fit(
 
     Raises:
         ValueError: the precision is not one that the devices have, a size not one that the network
-            takes, a label not of `classes`, or `recompute` on a GPU.
+            takes, a label not of `classes`, `recompute` on a GPU, or a `kvstore` that can't be.
         TrainingDiverged: losses or gradients were not finite for too long, or a weight or the
             validation loss is not. What was saved before stays.
         CheckpointError: all checkpoints to go on from are damaged.
@@ -93,23 +104,30 @@ def fit(
     """
     contexts = list(contexts) or [mx.cpu()]
     check_dtype(recipe.dtype, contexts)
+    check_kvstore(kvstore)
     _check_sizes(net, recipe)
+    group = join(kvstore)
+    run = run if group.rank == 0 else None
     with ExitStack() as stack:
+        stack.enter_context(group.training())
         if run is not None:
             stack.enter_context(run.writing())
             there = RunDirectory.open(run.path)
             run.refuse_difference(there)
             # Another process may have begun the same run since this one looked.
             run.data["run_id"] = there.data.get("run_id")
-        stepper, history = Stepper(net, recipe, contexts, kvstore, recompute), History()
+        store = "device" if kvstore in DISTRIBUTED else kvstore
+        stepper, history = Stepper(net, recipe, contexts, store, recompute, group), History()
         stack.callback(stepper.close)
-        start, state = _resume(stepper, run, history)
+        start, state = resume(stepper, run, history)
         board = None
         if run is not None and start < recipe.epochs:
             board = stack.enter_context(Board(log_dir or run.path / "events"))
+        saver = Saver(run, stepper, history, save_period, save_every, keep_last)
+        if start == recipe.epochs:  # a kill may have come ahead of the last epoch's curves
+            saver.draw_curves()
         work = _Work(
-            recipe, train, validation, classes, stepper, history, board,
-            Saver(run, stepper, history, save_period, save_every, keep_last),
+            recipe, train, validation, classes, stepper, history, board, saver,
             stack.enter_context(StopRequest()),
             {"workers": workers, "progress": progress, "max_skips": max_skips},
         )  # fmt: skip
@@ -120,7 +138,7 @@ def fit(
             except TrainingDiverged as error:
                 if not step_back:
                     raise
-                start, state = _step_back(error, work, run)
+                start, state = go_back(error, stepper, run, history, saver)
 
 
 @dataclass(frozen=True)
@@ -142,16 +160,17 @@ class _Work:
 def _train_from(start: int, state: dict[str, Any], work: _Work) -> None:
     """Trains to the recipe's last epoch, or until it is asked to stop."""
     recipe, history, stop, saver = work.recipe, work.history, work.stop, work.saver
+    group = work.stepper.group
     for epoch in range(start, recipe.epochs):
         meter = Meter(epoch, work.stepper.scale, state)
         batches = SoftBatches(work.train(epoch), recipe, work.classes, epoch, meter.steps)
-        speed = 0.0
-        if meter.steps < len(batches):
-            behind_step = partial(saver.behind_step, epoch, meter, len(batches))
+        steps, speed = group.least(len(batches)), 0.0
+        if meter.steps < steps:
+            behind_step = partial(saver.behind_step, epoch, meter, steps)
             speed = train_epoch(
-                work.stepper, batches, meter, recipe, behind_step, stop, **work.settings
+                work.stepper, batches, meter, recipe, steps, behind_step, stop, **work.settings
             )
-        if meter.steps < len(batches):
+        if meter.steps < steps:
             _leave(epoch, meter, work)
             return
         try:
@@ -165,7 +184,7 @@ def _train_from(start: int, state: dict[str, Any], work: _Work) -> None:
         if work.board is not None:
             _show(work.board, work.stepper, result, batches, with_pictures=epoch == start)
         history.add(result)
-        if stop.requested and epoch + 1 < recipe.epochs:
+        if epoch + 1 < recipe.epochs and stop.agreed(group):
             LOG.info("interrupted behind epoch %d of %d", epoch + 1, recipe.epochs)
             history.stopped_by = stop.signal
             return
@@ -178,83 +197,10 @@ def _leave(epoch: int, meter: Meter, work: _Work) -> None:
     work.history.stopped_by = work.stop.signal
 
 
-# Halvings of the learning rate, after which a lower one is not what is lacking.
-_STEPS_BACK = 5
-
-
-def _step_back(
-    error: TrainingDiverged, work: _Work, run: RunDirectory | None
-) -> tuple[int, dict[str, Any]]:
-    """Goes back to a checkpoint, with half the learning rate from there; see `_go_on_from`."""
-    stepper, history = work.stepper, work.history
-    factor = stepper.lr_factor / 2
-    manifest = None if factor < 0.5**_STEPS_BACK else _to_go_back_to(run)
-    if manifest is None:
-        raise error
-    LOG.warning("%s", error)
-    start, state = _go_on_from(manifest, stepper, run, history)
-    stepper.lr_factor = factor
-    stepper.forget_graphs()
-    history.epochs = [result for result in history.epochs if result.epoch < start]
-    work.saver.gone_back_to(manifest)
-    LOG.warning("the learning rates are %g of the recipe's from here on", factor)
-    return start, {**state, "in_a_row": 0}
-
-
-def _to_go_back_to(run: RunDirectory | None) -> dict[str, Any] | None:
-    """The newest checkpoint, or the one before where the newest led to divergence before."""
-    if run is None:
-        return None
-    newest = checkpoint.newest_whole(run.checkpoints, run.data["run_id"])
-    if newest is None or not newest["progress"].get("gone_back_to"):
-        return newest
-    place = newest["epochs"], newest["steps"]
-    try:
-        before = checkpoint.newest_whole(run.checkpoints, run.data["run_id"], before=place)
-    except checkpoint.CheckpointError:
-        before = None
-    return before or newest
-
-
 def _check_sizes(net: HybridBlock, recipe: Recipe) -> None:
     if isinstance(net, ResidualAttentionNet):
         for edge, _ in recipe.progressive_sizes:
             check_input_shape(net.spec, (1, net.spec.in_channels, edge, edge))
-
-
-def _resume(
-    stepper: Stepper, run: RunDirectory | None, history: History
-) -> tuple[int, dict[str, Any]]:
-    """Loads the last checkpoint, if any; see `_go_on_from`."""
-    manifest = None
-    if run is not None:
-        manifest = checkpoint.newest_whole(run.checkpoints, run.data["run_id"])
-    return (0, {}) if manifest is None else _go_on_from(manifest, stepper, run, history)
-
-
-def _go_on_from(
-    manifest: dict[str, Any], stepper: Stepper, run: RunDirectory, history: History
-) -> tuple[int, dict[str, Any]]:
-    """Loads a checkpoint: the epoch to go on with, and its meter's state."""
-    weights = checkpoint.checked_file(run.checkpoints, manifest, "weights")
-    states = checkpoint.checked_file(run.checkpoints, manifest, "states")
-    checkpoint.load_weights(stepper.net, weights, stepper.contexts)
-    checkpoint.load_optimizer_arrays(stepper.net, stepper.trainer, states)
-    progress = manifest["progress"]
-    try:
-        history.best_top1, history.best_epoch = progress["best_top1"], progress["best_epoch"]
-        stepper.scale.value, stepper.scale.good_steps = progress["loss_scale"]
-        stepper.lr_factor, state = progress["lr_factor"] + 0.0, {**progress["meter"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise checkpoint.CheckpointError(
-            f"{weights.with_suffix('.json')} is not what this version writes ({error!r}): start "
-            "anew in another folder"
-        ) from None
-    where = f"epoch {manifest['epochs']}"
-    if manifest["steps"]:
-        where = f"step {manifest['steps']} of epoch {manifest['epochs'] + 1}"
-    LOG.info("going on behind %s of %s", where, run.path)
-    return manifest["epochs"], state
 
 
 class _Stopped(Exception):
@@ -265,12 +211,15 @@ def _result(epoch: int, meter: Meter, speed: float, work: _Work) -> EpochResult:
     """What an epoch gave, with its validation.
 
     Raises:
-        _Stopped: a signal came ahead of the validation's last batch.
+        _Stopped: a signal came ahead of the validation; of a lone worker, or within it.
     """
-    score, recipe = None, work.recipe
+    score, recipe, stepper = None, work.recipe, work.stepper
     if work.validation is not None:
+        if work.stop.agreed(stepper.group):
+            raise _Stopped
         first, batches = _peek(_sized_until_stop(epoch, work))
-        score = evaluate(work.stepper.frozen(first[0].shape), batches, work.stepper.contexts)
+        net = stepper.frozen(first[0].shape)
+        score = evaluate(net, batches, stepper.contexts, group=stepper.group)
         if not math.isfinite(score.loss):
             raise TrainingDiverged(f"the validation loss became {score.loss} at the end", epoch)
     return EpochResult(
@@ -290,8 +239,9 @@ def _result(epoch: int, meter: Meter, speed: float, work: _Work) -> EpochResult:
 
 
 def _sized_until_stop(epoch: int, work: _Work) -> Iterator[tuple]:
+    alone = work.stepper.group.count == 1  # others would wait for this one's score
     for images, labels in work.validation:
-        if work.stop.requested:
+        if alone and work.stop.requested:
             raise _Stopped
         yield shrunk(images, epoch, work.recipe), labels
 

@@ -120,8 +120,8 @@ def inference_copy(
 
     An inference pass leaves the weights it used in another memory layout, some time later; the
     next training step with them then gives other bits from run to run. Copies spare them that.
-    Parameters that differ between devices, as BatchNorm's statistics do, are averaged, as they
-    are in a saved file.
+    Of parameters that differ between devices, as BatchNorm's statistics do, the first device's are
+    taken, as they are in a checkpoint.
 
     Args:
         graph: what to compute.
@@ -132,7 +132,7 @@ def inference_copy(
     for name, copy in block.collect_params().items():
         copy.shape = parameters[name].shape
         copy.initialize(mx.init.Zero(), ctx=list(contexts), force_reinit=True)
-        copy.set_data(parameters[name]._reduce())
+        copy.set_data(parameters[name].list_data()[0])
     block.hybridize()
     return block
 

@@ -155,6 +155,7 @@ class RunDirectory:
                 **asdict(run.spec),
                 **asdict(run.recipe),
                 "baseline": _baseline(run.spec),
+                "workers": run.data.get("workers", 1),
             }
             for run in (self, other)
         )

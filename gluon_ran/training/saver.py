@@ -70,6 +70,8 @@ class Saver:
 
         Later ones go, so that a run that is killed now does not take them for its own.
         """
+        if self._run is None:
+            return
         progress = {**manifest["progress"], "lr_factor": self._stepper.lr_factor}
         place = {"epochs": manifest["epochs"], "steps": manifest["steps"]}
         self._save({**progress, "gone_back_to": True}, save_period=self._save_period, **place)
@@ -92,6 +94,12 @@ class Saver:
             progress = self._progress(result.val_top1, result.epoch)
         place = {"epochs": result.epoch + 1, "best": best, "save_period": self._save_period}
         self._save({**progress, "meter": meter}, **place)
+        self.draw_curves()
+
+    def draw_curves(self) -> None:
+        """Draws the curves of all epochs that were saved."""
+        if self._run is None:
+            return
         title = f"{self._run.spec.name} on {self._run.data['dataset']}"
         plot_curves(self._run.metrics(), self._run.path / "curves.png", title)
 

@@ -1,6 +1,10 @@
 """Running statistics of norms, put back where a step is left out.
 
 Each pass moves them, one with infinities in it to no numbers, and then no later step mends them.
+
+Each device normalises its own pictures, so each has statistics of its own. Those of the first
+device, of the first worker, are the network's: they are saved, evaluated and exported. The others'
+are used for nothing, so a run that goes on without them gives the same numbers.
 """
 
 from __future__ import annotations
@@ -8,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gluon_ran import _runtime  # noqa: F401
+from gluon_ran.training.distributed import Group
 
 import mxnet as mx
 from mxnet.gluon import Parameter
@@ -35,6 +40,17 @@ class Statistics:
             ]
             # MXNet does not know that the backward pass writes to them.
             mx.nd.waitall()
+
+    def settle(self, group: Group) -> None:
+        """Gives all devices of all workers those of the first."""
+        if len(self._contexts) == group.count == 1:
+            return
+        mx.nd.waitall()
+        for each in self._parameters:
+            first, *others = each.list_data()
+            for other in others:
+                first.copyto(other)
+        group.give_out([each.list_data() for each in self._parameters])
 
     def put_back(self) -> None:
         """Makes them what they were at the last `keep`."""

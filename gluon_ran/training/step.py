@@ -10,6 +10,7 @@ import numpy as np
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models import ResidualAttentionNet
+from gluon_ran.training.distributed import ALONE, Group, flat, write_flat
 from gluon_ran.training.evaluation import shards
 from gluon_ran.training.precision import (
     LossScale,
@@ -37,7 +38,7 @@ class StepResult(NamedTuple):
     """What a step gave.
 
     Attributes:
-        count: pictures in the batch.
+        count: pictures in the batch, of all workers.
         loss: mean loss of the batch, before its update.
         hits: pictures whose target's greatest class was predicted.
         skipped: whether it left the network as it was, since its loss or a gradient is no number.
@@ -95,6 +96,7 @@ class Stepper:
         scale: the loss scale of float16.
         has_dropout: whether a step draws random numbers.
         lr_factor: of the recipe's learning rates; less than 1 behind a step back.
+        group: the workers that train it together.
 
     Args:
         net: what to train.
@@ -102,6 +104,7 @@ class Stepper:
         contexts: devices, at least one.
         kvstore: what sums the gradients of several devices: "local", "device" or "nccl".
         recompute: see `fit`.
+        group: the workers; they begin with the first one's weights.
 
     Raises:
         ValueError: `recompute` on a GPU, or a network of which all is frozen.
@@ -114,13 +117,14 @@ class Stepper:
         contexts: Sequence[mx.Context],
         kvstore: str,
         recompute: bool = False,
+        group: Group = ALONE,
     ) -> None:
         if recompute and contexts[0].device_type != "cpu":
             raise ValueError(
                 "recomputation is for CPUs, and this run is on a GPU: leave it out, or train "
                 "smaller batches"
             )
-        self.net, self.contexts = net, list(contexts)
+        self.net, self.contexts, self.group = net, list(contexts), group
         self.scale = LossScale.of(recipe.dtype)
         self.has_dropout, self.lr_factor = _has_dropout(net), 1.0
         self._dtype, self._recompute = recipe.dtype, recompute
@@ -139,6 +143,7 @@ class Stepper:
         self._statistics = Statistics(self.trainer._params, self.contexts)
         if not self._trained:
             raise ValueError("no parameter is left to train: freeze fewer stages")
+        self.give_out_weights()
 
     @property
     def _trained(self) -> list[Parameter]:
@@ -167,17 +172,26 @@ class Stepper:
         """Has the next step make its graph anew, as loaded weights may lie elsewhere."""
         self._size = ()
 
+    def give_out_weights(self) -> None:
+        """Gives all workers the first one's weights and statistics."""
+        if self.group.count > 1:
+            self.group.give_out([p.list_data() for p in self.trainer._params])
+
     def close(self) -> None:
         """Leaves the network as it would be exported, without what only training needs."""
+        self._statistics.settle(ALONE)
         if isinstance(self.net, ResidualAttentionNet):
             self.net.blocked = False
 
     def frozen(self, shape: tuple[int, ...]) -> HybridBlock:
         """The network as it is now, in the recipe's precision, to evaluate.
 
+        All workers call it, and get the first one's.
+
         Args:
             shape: (N, C, H, W) of the batches; N may differ from call to call.
         """
+        self._statistics.settle(self.group)
         # Kept, since MXNet never frees all of a graph that it has cast to bfloat16.
         size = shape[1:]
         if size not in self._graphs:
@@ -202,7 +216,8 @@ class Stepper:
     def __call__(self, images: np.ndarray, targets: np.ndarray, lr: float) -> StepResult:
         """Trains on a batch: the same update as one device makes of the whole batch.
 
-        A batch whose loss or gradients are not finite leaves weights and statistics as they were.
+        Workers make it together, each of its part of the batch, and all get the same result. A
+        batch whose loss or gradients are not finite leaves weights and statistics as they were.
 
         Args:
             images: float32 (N, C, H, W).
@@ -218,8 +233,10 @@ class Stepper:
         self._statistics.keep()
         scores, losses = self._passes(list(shards(images, self.contexts)), y, scale)
         self._sum_gradients(len(losses))
-        finite = all_finite([p.grad(self.contexts[0]) for p in self._trained])
+        hits = sum(int((s.argmax(1) == t.argmax(1)).sum().asscalar()) for s, t in zip(scores, y))
         total = sum(float(loss.sum().asscalar()) for loss in losses)
+        total, hits, count = self._sum_over_workers(total, hits, len(images))
+        finite = all_finite([p.grad(self.contexts[0]) for p in self._trained])
         skipped = not (finite and math.isfinite(total))
         if self.scale.active:
             self.scale.after(not skipped)
@@ -227,11 +244,10 @@ class Stepper:
             self._statistics.put_back()
         else:
             self.trainer.set_learning_rate(lr)
-            self.trainer.update(len(images) * scale)
-        hits = sum(int((s.argmax(1) == t.argmax(1)).sum().asscalar()) for s, t in zip(scores, y))
+            self.trainer.update(count * scale)
         # With steps in flight side by side, static graphs give other bits from run to run.
         mx.nd.waitall()
-        return StepResult(len(images), total / len(images), hits, skipped)
+        return StepResult(count, total / count, hits, skipped)
 
     def _sum_gradients(self, used: int) -> None:
         """Sums the gradients of the devices, of which the first `used` had pictures."""
@@ -241,3 +257,12 @@ class Stepper:
                 # Else the Trainer takes the gradient for a forgotten one.
                 parameter.data(idle)._fresh_grad = True
         self.trainer.allreduce_grads()
+
+    def _sum_over_workers(self, loss: float, hits: int, count: int) -> tuple[float, int, int]:
+        """Sums a step's gradients and numbers over the workers, in one array."""
+        if self.group.count == 1:
+            return loss, hits, count
+        gradients = [parameter.list_grad() for parameter in self._trained]
+        ours = flat([copies[0] for copies in gradients], loss, hits, count)
+        loss, hits, count = write_flat(gradients, self.group.sum(ours)).tolist()
+        return loss, int(hits), int(count)

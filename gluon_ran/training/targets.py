@@ -38,7 +38,8 @@ def soft_targets(labels: np.ndarray, classes: int, epsilon: float = 0.0) -> np.n
 def mixup(images: np.ndarray, targets: np.ndarray, lam: float) -> tuple[np.ndarray, np.ndarray]:
     """A share `lam` of each picture and its target, the rest of its mirror place in the batch.
 
-    The batch is in random order, so its reverse pairs pictures at random (arXiv 1710.09412).
+    The batch is in random order, so its reverse pairs pictures at random (arXiv 1710.09412). Of
+    several workers, each mixes its own part of the batch.
 
     Args:
         images: float32 (N, C, H, W).

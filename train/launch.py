@@ -1,0 +1,183 @@
+"""Starts training by several workers, watches them, and restarts all where one fails.
+
+python train/launch.py -n 2 -s 2 -- python train/cifar10_train.py --kvstore dist_sync ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from launch_processes import Processes
+from launch_tasks import HERE, Task, horovod, parameter_server, read_hosts
+
+# Exit codes of a run that was asked to stop, and did: behind Ctrl-C, and behind SIGTERM.
+_STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 75}
+_USAGE = 2
+# How long the others may take where a worker has stopped, and servers where all have ended.
+_GRACE, _SERVERS_GRACE = 60.0, 10.0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line up to the `--`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s -n WORKERS [-s SERVERS] [--hosts FILE] [--max-restarts K] -- COMMAND ...",
+        epilog="The command is the same for all workers, and goes on from the last checkpoint "
+        "where it is started again.",
+    )
+    parser.add_argument("-n", "--workers", type=_count(1), required=True, metavar="WORKERS",
+                        help="processes that train")  # fmt: skip
+    parser.add_argument(
+        "-s", "--servers", type=_count(0), default=1, metavar="SERVERS",
+        help="processes that add the gradients up, for --kvstore dist_sync; 0 for --kvstore "
+        "horovod, which has none (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--hosts", type=Path, metavar="FILE",
+        help="machines to start them on over ssh, one a line, NAME or NAME:SLOTS for several "
+        "workers in a row; the first has the scheduler (default: all on this machine)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-restarts", type=_count(0), default=3, metavar="K",
+        help="how often all are started again where a process fails (default: 3)",
+    )  # fmt: skip
+    return parser
+
+
+def _count(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least}")
+        return int(text)
+
+    return parse
+
+
+class _Failure(NamedTuple):
+    name: str
+    code: int
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    cut = argv.index("--") if "--" in argv else len(argv)
+    parser, command = make_parser(), argv[cut + 1 :]
+    args = parser.parse_args(argv[:cut])
+    if not command:
+        parser.error("give the command that the workers run, behind --")
+    try:
+        hosts = read_hosts(args.hosts) if args.hosts else [HERE]
+        with _signals() as events:
+            servers = (args.servers,) if args.servers else ()
+            engine = parameter_server if servers else horovod
+            group = partial(engine, args.workers, *servers, hosts, command)
+            return _launch(group, args.max_restarts, events)
+    except (ValueError, OSError) as error:
+        _say(f"error: {error}")
+        return 1
+
+
+def _launch(group: Callable, max_restarts: int, events: queue.SimpleQueue) -> int:
+    for attempt in range(max_restarts + 1):
+        with group() as tasks:
+            outcome = _run(tasks, events)
+        if isinstance(outcome, int):
+            return outcome
+        how = f"code {outcome.code}"
+        if outcome.code > 128:
+            how += f" (signal {outcome.code - 128})"
+        _say(f"{outcome.name} ended with {how}, and all others were ended")
+        if outcome.code == _USAGE:
+            break
+        if attempt < max_restarts:
+            _say(f"starting all again from the last checkpoint: {attempt + 1} of at most "
+                 f"{max_restarts} restarts")  # fmt: skip
+    return outcome.code
+
+
+def _run(tasks: list[Task], events: queue.SimpleQueue) -> int | _Failure:
+    """Runs a group to its end: an exit code, or the process that failed."""
+    workers = [task.name for task in tasks if task.name.startswith("worker")]
+    processes = Processes(tasks, queue.SimpleQueue())
+    try:
+        return _watch(processes, workers, events)
+    finally:
+        processes.end()
+
+
+def _watch(processes: Processes, workers: list[str], events: queue.SimpleQueue) -> int | _Failure:
+    left, codes, asked, deadline = set(workers), set(), None, None
+    while left and (deadline is None or time.monotonic() < deadline):
+        processes.beat()
+        if not events.empty():
+            number = events.get()
+            if asked is not None:
+                _say("ending all at once; what was saved before is whole")
+                break
+            asked = number
+            _say("asking the workers to stop behind their step; once more ends them at once")
+            processes.signal(number, workers)
+        try:
+            name, code = processes.ended.get(timeout=0.1)
+        except queue.Empty:
+            continue
+        if name in left and code in (0, *_STOPPED.values()):
+            left.remove(name)
+            codes.add(code)
+            if code and deadline is None:
+                deadline = time.monotonic() + _GRACE
+        elif code and asked is None:
+            return _Failure(name, code)
+        elif code:
+            _say(f"{name} ended with code {code} before it had stopped; what was saved is whole")
+            break
+    if not left:
+        _wait_for_servers(processes)
+        return max(codes)
+    return _STOPPED[asked] if asked is not None else max(codes)
+
+
+def _wait_for_servers(processes: Processes) -> None:
+    deadline = time.monotonic() + _SERVERS_GRACE
+    while processes.running() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+@contextmanager
+def _signals() -> Iterator[queue.SimpleQueue]:
+    """Signals to the launcher, as they come; a lost terminal counts as SIGTERM."""
+    events: queue.SimpleQueue = queue.SimpleQueue()
+    asks = {
+        signal.SIGINT: signal.SIGINT,
+        signal.SIGTERM: signal.SIGTERM,
+        signal.SIGHUP: signal.SIGTERM,
+    }
+    before = {each: signal.getsignal(each) for each in asks}
+    # What is ignored stays so: nohup's hang-up, Ctrl-C in the background of a shell.
+    before = {each: handler for each, handler in before.items() if handler is not signal.SIG_IGN}
+    for each in before:
+        signal.signal(each, lambda *_, meaning=asks[each]: events.put(meaning))
+    try:
+        yield events
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _say(text: str) -> None:
+    print(f"launch: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
