@@ -311,3 +311,16 @@ def test_an_optimizer_state_of_other_shapes_is_refused(tmp_path):
     cp.write_params_file(path, {**saved, name: saved[name][:1]})
     with pytest.raises(CheckpointError, match=f"{name} is .* and must be"):
         cp.load_optimizer_arrays(model, trainer, path)
+
+
+def test_a_checkpoint_to_be_kept_of_another_run_is_named_and_goes(tmp_path, caplog):
+    """Its manifest names files that are not there, as pruning leaves one's own."""
+    model, trainer = trained()
+    save(tmp_path / "other", 4, model, trainer, save_period=2, run_id="other")
+    save(tmp_path / "run", 1, model, trainer, run_id="own")
+    theirs = (tmp_path / "other" / "epoch-0004.json").read_text()
+    (tmp_path / "run" / "epoch-9000.json").write_text(theirs)
+    assert cp.newest_whole(tmp_path / "run", "own")["epochs"] == 1
+    assert "epoch-9000.json belongs to another run" in caplog.text
+    save(tmp_path / "run", 2, model, trainer, run_id="own")
+    assert not (tmp_path / "run" / "epoch-9000.json").exists()

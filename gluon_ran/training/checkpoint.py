@@ -119,8 +119,8 @@ def _prune(folder: Path, newest: str, keep_last: int, save_period: int) -> None:
     stay, and those that were saved to be kept, with their manifests but without states.
     """
     stems = _stems(folder)
-    whole = stems[stems.index(newest) :][:keep_last]
-    kept = {stem for stem in stems if _is_kept(folder, stem, save_period)}
+    older = stems[stems.index(newest) :]
+    whole, kept = older[:keep_last], {s for s in older if _is_kept(folder, s, save_period)}
     best, best_is_known = _best_weights(folder)
     weights = {f"{stem}.params" for stem in (*whole, *kept)} | {best}
     # Manifests first: without one the rest is no checkpoint.
@@ -181,12 +181,12 @@ def newest_whole(
                 continue
             if before is not None and (manifest["epochs"], manifest["steps"]) >= before:
                 continue
+            if run_id is not None and manifest["run_id"] != run_id:
+                raise CheckpointError(f"{folder / stem}.json belongs to another run")
             if manifest["keep"] and not (folder / manifest["states"]).exists():
                 # As pruning leaves it, so nothing to warn of; but nothing to go on from either.
                 problems.append(f"{folder / stem}.json has weights alone")
                 continue
-            if run_id is not None and manifest["run_id"] != run_id:
-                raise CheckpointError(f"{folder / stem}.json belongs to another run")
             for part in ("weights", "states"):
                 checked_file(folder, manifest, part)
         except CheckpointError as error:
