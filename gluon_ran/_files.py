@@ -34,6 +34,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Replaces a text file, in UTF-8, at once."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()

@@ -9,7 +9,7 @@ from scripts import script
 from small import SPEC
 
 from gluon_ran.models.specs import SPECS
-from gluon_ran.training.checkpoint import newest_whole
+from gluon_ran.training.manifest import newest_whole
 
 TINY = replace(SPEC, name="tiny", classes=10)
 COUNTS = {"blue": 8, "green": 8, "red": 12}

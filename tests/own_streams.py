@@ -8,7 +8,7 @@ from scripts import script
 from gluon_ran.data import pack_folder
 from gluon_ran.models.params_file import read_params_file
 from gluon_ran.training import RunDirectory
-from gluon_ran.training.checkpoint import newest_whole
+from gluon_ran.training.manifest import newest_whole
 
 COUNT = sum(COUNTS.values())  # 28, of which an epoch of batches of 5 has 25
 

@@ -8,7 +8,7 @@ from small import RECIPE, SPEC, data_record, net, train_batches, validation_batc
 
 from gluon_ran import fit
 from gluon_ran.training import RunDirectory
-from gluon_ran.training.checkpoint import newest_whole
+from gluon_ran.training.manifest import newest_whole
 
 MIXED = replace(RECIPE, mixup=True, epsilon=0.1)
 

@@ -7,6 +7,7 @@ from small import net
 
 from gluon_ran.training import CheckpointError, load_weights
 from gluon_ran.training import checkpoint as cp
+from gluon_ran.training import manifest as manifest_of
 
 import mxnet as mx
 from mxnet import autograd
@@ -43,11 +44,13 @@ def test_weights_and_momentum_come_back_to_the_bit_on_every_device(tmp_path, dev
     contexts = [mx.cpu(i) for i in range(devices)]
     model, trainer = trained(2, contexts)
     save(tmp_path, 3, model, trainer)
-    manifest = cp.newest_whole(tmp_path)
+    manifest = manifest_of.newest_whole(tmp_path)
     assert manifest["epochs"] == 3 and manifest["progress"] == {"best_top1": 0.5}
     other, other_trainer = trained(1, contexts)
-    load_weights(other, cp.checked_file(tmp_path, manifest, "weights"), contexts)
-    cp.load_optimizer_arrays(other, other_trainer, cp.checked_file(tmp_path, manifest, "states"))
+    load_weights(other, manifest_of.checked_file(tmp_path, manifest, "weights"), contexts)
+    cp.load_optimizer_arrays(
+        other, other_trainer, manifest_of.checked_file(tmp_path, manifest, "states")
+    )
     loaded = arrays(other)
     for name, array in arrays(model).items():
         assert np.array_equal(loaded[name], array)
@@ -88,7 +91,7 @@ def test_only_the_last_ones_the_best_and_every_periodth_weights_are_kept(tmp_pat
     )
     assert files(tmp_path, ".json") == sorted(f"{s}.json" for s in ("best", *kept, *last))
     assert not list(tmp_path.glob(".*"))
-    assert cp.read_manifest(tmp_path, "best")["weights"] == "epoch-0002.params"
+    assert manifest_of.read_manifest(tmp_path, "best")["weights"] == "epoch-0002.params"
     save(tmp_path, 8, model, trainer, best=True)
     assert "epoch-0002.params" not in files(tmp_path, ".params")
 
@@ -127,9 +130,9 @@ def test_the_checkpoint_before_is_used_in_place_of_a_damaged_one(tmp_path, caplo
     model, trainer = trained()
     for epoch in (1, 2):
         save(tmp_path, epoch, model, trainer)
-    assert cp.newest_whole(tmp_path)["epochs"] == 2
+    assert manifest_of.newest_whole(tmp_path)["epochs"] == 2
     damage(tmp_path / f"epoch-0002.{suffix}", how)
-    assert cp.newest_whole(tmp_path)["epochs"] == 1
+    assert manifest_of.newest_whole(tmp_path)["epochs"] == 1
     if (suffix, how) != ("json", "missing"):
         assert f"epoch-0002.{suffix}" in caplog.text
     save(tmp_path, 1, model, trainer, steps=5)
@@ -137,7 +140,7 @@ def test_the_checkpoint_before_is_used_in_place_of_a_damaged_one(tmp_path, caplo
     damage(tmp_path / "epoch-0001-step-000005.params", "flip")
     damage(tmp_path / "epoch-0001.states", "cut")
     with pytest.raises(CheckpointError, match="no checkpoint that is whole.*0005.params.*0001.sta"):
-        cp.newest_whole(tmp_path)
+        manifest_of.newest_whole(tmp_path)
 
 
 def test_kept_weights_alone_are_not_a_run_that_never_began(tmp_path):
@@ -145,7 +148,7 @@ def test_kept_weights_alone_are_not_a_run_that_never_began(tmp_path):
     save(tmp_path, 1, model, trainer, save_period=1)
     (tmp_path / "epoch-0001.states").unlink()
     with pytest.raises(CheckpointError, match="epoch-0001.json has weights alone"):
-        cp.newest_whole(tmp_path)
+        manifest_of.newest_whole(tmp_path)
 
 
 def test_every_flipped_bit_of_a_manifest_is_found(tmp_path):
@@ -159,7 +162,7 @@ def test_every_flipped_bit_of_a_manifest_is_found(tmp_path):
             flipped[place] ^= 1 << bit
             path.write_bytes(flipped)
             try:
-                assert cp.read_manifest(tmp_path, "epoch-0001") == json.loads(whole)
+                assert manifest_of.read_manifest(tmp_path, "epoch-0001") == json.loads(whole)
             except CheckpointError:
                 continue
 
@@ -168,11 +171,11 @@ def test_a_checkpoint_of_another_run_is_not_taken_up(tmp_path, caplog):
     model, trainer = trained()
     save(tmp_path, 1, model, trainer, run_id="ours")
     save(tmp_path, 2, model, trainer, run_id="theirs")
-    assert cp.newest_whole(tmp_path, "ours")["epochs"] == 1
+    assert manifest_of.newest_whole(tmp_path, "ours")["epochs"] == 1
     assert "epoch-0002.json belongs to another run" in caplog.text
     with pytest.raises(CheckpointError, match="belongs to another run"):
-        cp.newest_whole(tmp_path, "somebody else's")
-    assert cp.newest_whole(tmp_path / "nowhere", "ours") is None
+        manifest_of.newest_whole(tmp_path, "somebody else's")
+    assert manifest_of.newest_whole(tmp_path / "nowhere", "ours") is None
 
 
 @pytest.mark.parametrize("failing", ["params", "states", "json"])
@@ -190,10 +193,10 @@ def test_a_failure_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypat
     with pytest.raises(OSError, match="No space left"):
         save(tmp_path, 1, model, trainer)
     monkeypatch.undo()
-    manifest = cp.newest_whole(tmp_path)
+    manifest = manifest_of.newest_whole(tmp_path)
     assert manifest["epochs"] == 0
     for part in ("weights", "states"):
-        cp.checked_file(tmp_path, manifest, part)
+        manifest_of.checked_file(tmp_path, manifest, part)
     assert not list(tmp_path.glob(".*")), "temporary files are left"
 
 
@@ -202,7 +205,7 @@ def test_a_failure_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypat
 def test_damaged_parts_are_named(tmp_path, part, damage):
     model, trainer = trained()
     save(tmp_path, 0, model, trainer)
-    manifest = cp.newest_whole(tmp_path)
+    manifest = manifest_of.newest_whole(tmp_path)
     path = tmp_path / manifest[part]
     content = bytearray(path.read_bytes())
     if damage == "flip":
@@ -211,7 +214,7 @@ def test_damaged_parts_are_named(tmp_path, part, damage):
     if damage != "missing":
         path.write_bytes(content if damage == "flip" else content[:-7])
     with pytest.raises(CheckpointError, match=f"{path.name} is (damaged|missing)"):
-        cp.checked_file(tmp_path, manifest, part)
+        manifest_of.checked_file(tmp_path, manifest, part)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +230,7 @@ def test_damaged_parts_are_named(tmp_path, part, damage):
 def test_a_damaged_manifest_is_named(tmp_path, text):
     (tmp_path / "best.json").write_text(text)
     with pytest.raises(CheckpointError, match="best.json is damaged"):
-        cp.read_manifest(tmp_path, "best")
+        manifest_of.read_manifest(tmp_path, "best")
 
 
 def test_a_manifest_cannot_point_outside_its_folder(tmp_path):
@@ -237,7 +240,7 @@ def test_a_manifest_cannot_point_outside_its_folder(tmp_path):
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps({**manifest, "weights": "../elsewhere.params"}))
     with pytest.raises(CheckpointError, match="epoch-0000.json is damaged"):
-        cp.read_manifest(tmp_path, "epoch-0000")
+        manifest_of.read_manifest(tmp_path, "epoch-0000")
 
 
 def test_weights_of_another_network_or_no_weights_are_refused(tmp_path):
@@ -295,11 +298,11 @@ def test_what_is_no_manifest_gives_way_to_the_one_before(tmp_path, what):
     elif what == "nested":
         path.write_text("[" * 100_000)
     else:
-        signed = {**signed[what], "checksum": cp._checksum(signed[what])}
+        signed = {**signed[what], "checksum": manifest_of.checksum(signed[what])}
         path.write_text(json.dumps(signed))
-    assert cp.newest_whole(tmp_path)["epochs"] == 1
+    assert manifest_of.newest_whole(tmp_path)["epochs"] == 1
     save(tmp_path, 3, model, trainer)
-    assert cp.newest_whole(tmp_path)["epochs"] == 3
+    assert manifest_of.newest_whole(tmp_path)["epochs"] == 3
 
 
 def test_an_optimizer_state_of_other_shapes_is_refused(tmp_path):
@@ -320,7 +323,7 @@ def test_a_checkpoint_to_be_kept_of_another_run_is_named_and_goes(tmp_path, capl
     save(tmp_path / "run", 1, model, trainer, run_id="own")
     theirs = (tmp_path / "other" / "epoch-0004.json").read_text()
     (tmp_path / "run" / "epoch-9000.json").write_text(theirs)
-    assert cp.newest_whole(tmp_path / "run", "own")["epochs"] == 1
+    assert manifest_of.newest_whole(tmp_path / "run", "own")["epochs"] == 1
     assert "epoch-9000.json belongs to another run" in caplog.text
     save(tmp_path / "run", 2, model, trainer, run_id="own")
     assert not (tmp_path / "run" / "epoch-9000.json").exists()

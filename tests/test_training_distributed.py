@@ -19,8 +19,8 @@ from small import dataset, net
 
 from gluon_ran.models.params_file import read_params_file
 from gluon_ran.training import ALONE, Group, RunDirectory, check_kvstore, join, make_contexts
-from gluon_ran.training.checkpoint import newest_whole
 from gluon_ran.training.interrupt import StopRequest
+from gluon_ran.training.manifest import newest_whole
 
 import mxnet as mx
 

@@ -8,7 +8,7 @@ from runs import arrays, assert_equal, new_run, saved_epochs, train
 from small import train_batches
 
 from gluon_ran.training import TrainingDiverged
-from gluon_ran.training.checkpoint import newest_whole
+from gluon_ran.training.manifest import newest_whole
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_spares_what_was_saved(tmp_path):

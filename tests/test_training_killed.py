@@ -15,7 +15,7 @@ from small import RECIPE, SPEC, data_record
 
 from gluon_ran.models.params_file import read_params_file
 from gluon_ran.training import RunDirectory
-from gluon_ran.training.checkpoint import newest_whole, read_manifest
+from gluon_ran.training.manifest import newest_whole, read_manifest
 
 # Trains the small network, or goes on with it, and saves behind every step.
 SCRIPT = """

@@ -16,8 +16,8 @@ from gluon_ran.training import (
     RunError,
     checkpoint,
 )
-from gluon_ran.training.checkpoint import newest_whole
 from gluon_ran.training.interrupt import StopRequest
+from gluon_ran.training.manifest import newest_whole
 from gluon_ran.training.precision import cpu_has_bfloat16
 
 import mxnet as mx

@@ -27,6 +27,7 @@ from sources import check_mean_picture, check_size, evaluation_batches
 
 import gluon_ran
 from gluon_ran import training
+from gluon_ran._files import write_text
 from gluon_ran.data import (
     DATASETS,
     OWN,
@@ -41,7 +42,6 @@ from gluon_ran.data import (
 from gluon_ran.data.cifar import CIFAR
 from gluon_ran.models import Baseline, Spec, build, change_spec, check_weights, find_spec
 from gluon_ran.training import Evaluation, Trained
-from gluon_ran.training.checkpoint import write_text
 from gluon_ran.visualize import plot_confusion
 
 # Classes up to which each is printed, and how many are of more.

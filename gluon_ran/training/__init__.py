@@ -1,12 +1,13 @@
 """Training: recipes, the loop, evaluation, checkpoints and run directories."""
 
-from gluon_ran.training.checkpoint import CheckpointError, load_weights
+from gluon_ran.training.checkpoint import load_weights
 from gluon_ran.training.devices import KVSTORES, check_kvstore, make_contexts
 from gluon_ran.training.distributed import ALONE, Group, join
 from gluon_ran.training.epoch import TrainingDiverged
 from gluon_ran.training.evaluation import Evaluation, evaluate
 from gluon_ran.training.history import EpochResult, History
 from gluon_ran.training.loop import fit
+from gluon_ran.training.manifest import CheckpointError
 from gluon_ran.training.precision import check_dtype, training_graph
 from gluon_ran.training.recipe import RECIPES, Recipe, get_recipe, lr_at
 from gluon_ran.training.run import RunDirectory, RunError

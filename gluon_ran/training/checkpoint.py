@@ -9,9 +9,6 @@ weights with the best validation accuracy.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +16,18 @@ from gluon_ran import _runtime  # noqa: F401
 from gluon_ran._files import atomic_path, sha256_of
 from gluon_ran.models import weights
 from gluon_ran.models.params_file import ParamsFileError, read_params_file, write_params_file
+from gluon_ran.training.manifest import (
+    CheckpointError,
+    intact,
+    place_of,
+    read_manifest,
+    stems_of,
+    write_manifest,
+)
 from gluon_ran.training.monitor import LOG
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, Trainer
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that is missing, damaged or of another network: says which and what to do."""
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces a text file at once."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def save_checkpoint(
@@ -82,34 +77,10 @@ def save_checkpoint(
         "sha256": {path.name: sha256_of(path) for path in (params, states)},
         "progress": progress,
     }
-    text = json.dumps({**manifest, "checksum": _checksum(manifest)}, indent=2) + "\n"
     # The best first: a crash behind it leaves an epoch to do again, one ahead of it an epoch done
     # that is not known as the best.
-    for name in (*(["best"] if best else []), stem):
-        write_text(folder / f"{name}.json", text)
+    write_manifest(folder, (*(["best"] if best else []), stem), manifest)
     _prune(folder, stem, keep_last, save_period)
-
-
-def _checksum(manifest: dict[str, Any]) -> str:
-    """SHA-256 of a manifest without its checksum."""
-    rest = {key: value for key, value in manifest.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def _stems(folder: Path) -> list[str]:
-    """Names of the checkpoints that have a manifest, the newest first."""
-    found = (path.stem for path in folder.glob("epoch-*.json") if path.is_file())
-    return sorted(found, key=_place, reverse=True)
-
-
-def _place(stem: str) -> tuple[int, ...]:
-    """Epochs and steps of a checkpoint's name."""
-    return tuple(map(int, re.findall(r"\d+", stem)))
-
-
-def has_any(folder: Path) -> bool:
-    """Whether a folder has a checkpoint, whole or not."""
-    return bool(_stems(folder))
 
 
 def _prune(folder: Path, newest: str, keep_last: int, save_period: int) -> None:
@@ -118,7 +89,7 @@ def _prune(folder: Path, newest: str, keep_last: int, save_period: int) -> None:
     Newer ones than the one just written are left from before a step back, and go. The best weights
     stay, and those that were saved to be kept, with their manifests but without states.
     """
-    stems = _stems(folder)
+    stems = stems_of(folder)
     older = stems[stems.index(newest) :]
     whole, kept = older[:keep_last], {s for s in older if _is_kept(folder, s, save_period)}
     best, best_is_known = _best_weights(folder)
@@ -136,10 +107,10 @@ def _prune(folder: Path, newest: str, keep_last: int, save_period: int) -> None:
 
 def _is_kept(folder: Path, stem: str, save_period: int) -> bool:
     """Whether a checkpoint's weights were saved to be kept; of a damaged one, may have been."""
-    manifest = _intact(folder, stem)
+    manifest = intact(folder, stem)
     if manifest is not None:
         return manifest["keep"]
-    epochs, *steps = _place(stem)
+    epochs, *steps = place_of(stem)
     return bool(save_period) and not steps and epochs % save_period == 0
 
 
@@ -151,113 +122,6 @@ def _best_weights(folder: Path) -> tuple[str, bool]:
         LOG.warning("%s; until a better epoch comes, no weights are removed", error)
         return "", False
     return (best["weights"] if best else ""), True
-
-
-def _intact(folder: Path, which: str) -> dict[str, Any] | None:
-    try:
-        return read_manifest(folder, which)
-    except CheckpointError:
-        return None
-
-
-def newest_whole(
-    folder: Path, run_id: str | None = None, before: tuple[int, int] | None = None
-) -> dict[str, Any] | None:
-    """The manifest of the newest checkpoint of a run that is whole; None if there is none at all.
-
-    Args:
-        folder: of the checkpoints.
-        run_id: what `save_checkpoint` was given; None takes any run's.
-        before: epochs and steps; only checkpoints from before them count.
-
-    Raises:
-        CheckpointError: there are checkpoints, and each is damaged or another run's.
-    """
-    problems = []
-    for stem in _stems(folder):
-        try:
-            manifest = read_manifest(folder, stem)
-            if manifest is None:  # pruned meanwhile
-                continue
-            if before is not None and (manifest["epochs"], manifest["steps"]) >= before:
-                continue
-            if run_id is not None and manifest["run_id"] != run_id:
-                raise CheckpointError(f"{folder / stem}.json belongs to another run")
-            if manifest["keep"] and not (folder / manifest["states"]).exists():
-                # As pruning leaves it, so nothing to warn of; but nothing to go on from either.
-                problems.append(f"{folder / stem}.json has weights alone")
-                continue
-            for part in ("weights", "states"):
-                checked_file(folder, manifest, part)
-        except CheckpointError as error:
-            problems.append(str(error))
-            LOG.warning("not used: %s", error)
-        else:
-            return manifest
-    if problems:
-        raise CheckpointError(
-            f"{folder} has no checkpoint that is whole: restore one, or start anew in another "
-            f"folder ({'; '.join(problems)})"
-        )
-    return None
-
-
-def read_manifest(folder: Path, which: str) -> dict[str, Any] | None:
-    """What a manifest says, or None if there is no such file.
-
-    Args:
-        folder: of the checkpoints.
-        which: "best", or a checkpoint's name, as epoch-0007.
-
-    Raises:
-        CheckpointError: the file is not what `save_checkpoint` writes.
-    """
-    path = folder / f"{which}.json"
-    if not path.is_file():
-        return None
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["checksum"] != _checksum(manifest):
-            raise ValueError("its checksum is another")
-        _check_fields(manifest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} is damaged ({error}): restore it, or start anew in another folder"
-        ) from None
-    return manifest
-
-
-def _check_fields(manifest: dict[str, Any]) -> None:
-    """Raises ValueError, KeyError, TypeError or AttributeError where they are no manifest's."""
-    _ = manifest["keep"], manifest["run_id"], manifest["progress"].items()
-    _ = manifest["sha256"].items()
-    if any(type(manifest[key]) is not int or manifest[key] < 0 for key in ("epochs", "steps")):
-        raise ValueError("its epochs and steps are no numbers from 0")
-    if any(Path(manifest[key]).name != manifest[key] for key in ("weights", "states")):
-        raise ValueError("a file name with a folder in it")
-
-
-def checked_file(folder: Path, manifest: dict[str, Any], part: str) -> Path:
-    """The path of a checkpoint's "weights" or "states", proved to be whole.
-
-    Raises:
-        CheckpointError: the file is missing, or not the one that the manifest was written for.
-    """
-    path = folder / manifest[part]
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing: restore it, or start anew in another folder")
-    try:
-        digest = sha256_of(path)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} can't be read ({error.strerror}): check the disk and the rights"
-        ) from None
-    if digest != manifest["sha256"].get(path.name):
-        raise CheckpointError(
-            f"{path} is damaged, its SHA-256 is not the manifest's: "
-            "restore it, or start anew in another folder"
-        )
-    return path
 
 
 def load_weights(net: HybridBlock, path: Path, contexts: list[mx.Context]) -> None:

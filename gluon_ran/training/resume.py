@@ -7,9 +7,9 @@ from typing import Any
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.training import checkpoint
-from gluon_ran.training.checkpoint import CheckpointError
 from gluon_ran.training.epoch import TrainingDiverged
 from gluon_ran.training.history import History
+from gluon_ran.training.manifest import CheckpointError, checked_file, newest_whole
 from gluon_ran.training.monitor import LOG
 from gluon_ran.training.run import RunDirectory
 from gluon_ran.training.saver import Saver
@@ -60,7 +60,7 @@ def step_back(
 
 
 def _newest(run: RunDirectory) -> dict[str, Any] | None:
-    return checkpoint.newest_whole(run.checkpoints, run.data["run_id"])
+    return newest_whole(run.checkpoints, run.data["run_id"])
 
 
 def _newest_not_gone_back_to(run: RunDirectory) -> dict[str, Any] | None:
@@ -70,7 +70,7 @@ def _newest_not_gone_back_to(run: RunDirectory) -> dict[str, Any] | None:
         return newest
     place = newest["epochs"], newest["steps"]
     try:
-        before = checkpoint.newest_whole(run.checkpoints, run.data["run_id"], before=place)
+        before = newest_whole(run.checkpoints, run.data["run_id"], before=place)
     except CheckpointError:
         before = None
     return before or newest
@@ -85,8 +85,8 @@ def _load(
     manifest = None if run is None else choose(run)
     if manifest is None:
         return None
-    weights = checkpoint.checked_file(run.checkpoints, manifest, "weights")
-    states = checkpoint.checked_file(run.checkpoints, manifest, "states")
+    weights = checked_file(run.checkpoints, manifest, "weights")
+    states = checked_file(run.checkpoints, manifest, "states")
     checkpoint.load_weights(stepper.net, weights, stepper.contexts)
     checkpoint.load_optimizer_arrays(stepper.net, stepper.trainer, states)
     return manifest

@@ -13,9 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from gluon_ran._files import write_text
 from gluon_ran.data import Normalization
 from gluon_ran.models import Baseline, Spec, spec_from_json
-from gluon_ran.training.checkpoint import has_any, write_text
+from gluon_ran.training.manifest import has_any
 from gluon_ran.training.recipe import Recipe
 
 _FILES = {

@@ -17,7 +17,7 @@ from gluon_ran.models import (
     load_weights,
     read_card,
 )
-from gluon_ran.training.checkpoint import (
+from gluon_ran.training.manifest import (
     CheckpointError,
     checked_file,
     newest_whole,
