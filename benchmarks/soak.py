@@ -141,8 +141,9 @@ def compared(quiet: dict[int, list[str]], hurt: dict[int, list[str]]) -> dict[st
 
 
 def losses(run: Path) -> list[list[float]]:
-    """The loss of each step, a list an epoch."""
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    """The loss of each step, a list an epoch; none where no epoch was finished."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line)["losses"] for line in lines]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -130,7 +130,7 @@ class Stepper:
         self._dtype, self._recompute = recipe.dtype, recompute
         self._passes: RecordedPasses | RecomputedPasses | None = None
         self._size: tuple[int, ...] = ()
-        self._graphs: dict[tuple[int, ...], mx.sym.Symbol] = {}
+        self._graphs: dict[tuple, mx.sym.Symbol | None] = {}
         self._prepare(recipe)
         settings = {"learning_rate": recipe.lr, "momentum": recipe.momentum, "wd": recipe.wd}
         # On the store's side the states can't be saved, and a later rate would not reach it.
@@ -192,11 +192,15 @@ class Stepper:
             shape: (N, C, H, W) of the batches; N may differ from call to call.
         """
         self._statistics.settle(self.group)
-        # Kept, since MXNet never frees all of a graph that it has cast to bfloat16.
-        size = shape[1:]
-        if size not in self._graphs:
-            self._graphs[size] = symbol_of(self.net, self._dtype, shape)
-        return inference_copy(self._graphs[size], self.net.collect_params(), self.contexts)
+        graph = self._kept("scores", shape, lambda: symbol_of(self.net, self._dtype, shape))
+        return inference_copy(graph, self.net.collect_params(), self.contexts)
+
+    def _kept(self, what: str, shape: tuple[int, ...], make: Callable) -> mx.sym.Symbol | None:
+        """A graph of the network, made once, since MXNet never frees all of one."""
+        key = (what, *shape[1:])
+        if key not in self._graphs:
+            self._graphs[key] = make()
+        return self._graphs[key]
 
     def masks(self, images: np.ndarray) -> list[mx.nd.NDArray]:
         """Soft masks of the network as it is now, one a module; see `ResidualAttentionNet.masks`.
@@ -206,7 +210,8 @@ class Stepper:
         """
         if not isinstance(self.net, ResidualAttentionNet):
             return []
-        graph = self.net.mask_graph(images.shape)
+        shape = images.shape
+        graph = self._kept("masks", shape, lambda: self.net.mask_graph(shape))
         if graph is None:
             return []
         block = inference_copy(graph, self.net.collect_params(), self.contexts)
