@@ -12,6 +12,17 @@ from importlib.util import find_spec
 import pytest
 from scripts import ROOT, script
 
+# A launcher of one worker, the code that is its argument.
+BLOCKED = """
+from contextlib import contextmanager
+from launch import _launch, _signals
+from launch_tasks import HERE, Task
+@contextmanager
+def group():
+    yield [Task("worker 0", HERE, [sys.executable, "-c", sys.argv[1]], {})]
+with _signals() as events:
+    _launch(group, 0, events)
+"""
 FOREVER = "import time; print('here', flush=True); time.sleep(600)"
 
 
@@ -77,9 +88,45 @@ def test_a_group_that_is_well_after_a_restart_ends_well(tmp_path, capfd):
     assert "worker 1 ended with code 137 (signal 9)" in capfd.readouterr().err
 
 
-def test_a_wrong_command_line_is_not_tried_again(capfd):
-    assert launched("import sys; sys.exit(2)", restarts=3) == 2
-    assert "starting all again" not in capfd.readouterr().err
+@pytest.mark.parametrize("code", [2, 78, 127])
+def test_what_would_only_fail_again_is_not_tried_again(code, capfd):
+    assert launched(f"import sys; sys.exit({code})", restarts=3) == code
+    shown = capfd.readouterr().err
+    assert "starting all again" not in shown and "signal" not in shown
+
+
+def test_a_signal_that_all_processes_got_is_no_failure(capfd):
+    """A batch system signals the whole tree, and the launcher passes it on once more."""
+    twice = """
+import os, signal, sys, threading, time
+from gluon_ran.training.interrupt import StopRequest
+os.environ["GLUON_RAN_RANK"] = "0"
+with StopRequest() as stop:
+    print("ready", flush=True)
+    os.kill(os.getppid(), signal.SIGTERM)  # the watcher
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(1.5)
+    sys.exit(75 if stop.requested else 1)
+"""
+    assert launched(twice, twice, restarts=2, events=Later(signal.SIGTERM, seconds=4)) == 75
+    assert "ended with code" not in capfd.readouterr().err
+
+
+def test_signals_go_on_where_nobody_reads_the_lines(tmp_path):
+    noisy = f"import os; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+    noisy += "while True: print('x' * 1000, flush=True)"
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'train')!r})\n{BLOCKED}"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, noisy], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            time.sleep(0.05)
+        time.sleep(1)
+        for _ in range(2):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(1)
+        assert ended((tmp_path / "pid").read_text())
+        process.kill()
 
 
 def test_a_command_that_is_not_there_is_told(capfd):

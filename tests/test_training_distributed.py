@@ -243,6 +243,15 @@ def test_a_process_that_is_alone_is_told_of_the_launcher(kvstore, servers, monke
         join(kvstore)
 
 
+def test_a_worker_that_would_train_alone_is_refused(monkeypatch):
+    monkeypatch.setenv("GLUON_RAN_RANK", "1")
+    monkeypatch.setenv("DMLC_NUM_WORKER", "2")
+    with pytest.raises(ValueError, match="one of several workers, and kvstore device would"):
+        join("device")
+    monkeypatch.setenv("DMLC_NUM_WORKER", "1")
+    assert join("device") is ALONE
+
+
 @pytest.mark.skipif(find_spec("horovod") is not None, reason="Horovod is installed")
 def test_a_missing_horovod_is_told_in_one_line(monkeypatch):
     monkeypatch.setenv("HOROVOD_RANK", "0")

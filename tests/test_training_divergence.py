@@ -7,8 +7,8 @@ import pytest
 from runs import arrays, assert_equal, new_run, saved_epochs, train
 from small import train_batches
 
-from gluon_ran.training import TrainingDiverged
-from gluon_ran.training.manifest import newest_whole
+from gluon_ran.training import Evaluation, TrainingDiverged
+from gluon_ran.training.manifest import checked_file, newest_whole, read_manifest
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_spares_what_was_saved(tmp_path):
@@ -159,3 +159,26 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, monkeypatch):
     with pytest.raises(TrainingDiverged, match="lower the learning rate"):
         train(run=run)
     assert not run.has_checkpoint()
+
+
+def test_a_best_epoch_that_was_gone_back_behind_is_no_best(tmp_path):
+    """Its weights are written over by the epoch trained anew."""
+    run = new_run(tmp_path / "run")
+    rate = iter([0.1, 0.9, 0.2, 0.15])
+    asked = []
+
+    def batches(epoch):
+        asked.append(epoch)
+        return Poisoned(epoch, {0, 1} if epoch == 2 and asked.count(2) < 3 else {})
+
+    def scored(*_, **__):
+        return Evaluation(3, 1.0, next(rate), 1.0, np.eye(3, dtype=np.int64))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("gluon_ran.training.loop.evaluate", scored)
+        settings = {**SETTINGS, "save_every": 0}
+        _, history = train(run=run, batches=batches, **settings)
+    assert asked == [0, 1, 2, 2, 1, 2]
+    assert (history.best_top1, history.best_epoch) == (0.2, 1)
+    best = read_manifest(run.checkpoints, "best")
+    assert best["epochs"] == 2 and checked_file(run.checkpoints, best, "weights")

@@ -8,6 +8,7 @@ import pytest
 from runs import MIXED, arrays, assert_equal, interrupt_after, new_run, saved_epochs, train
 from small import RECIPE, SPEC, data_record, net, train_batches, validation_batches
 
+from gluon_ran.data import DataError
 from gluon_ran.models import Baseline, build, get_model
 from gluon_ran.models.params_file import read_params_file
 from gluon_ran.training import (
@@ -251,3 +252,32 @@ def test_a_run_begun_by_two_processes_at_once_can_be_gone_on_with(tmp_path):
     assert train(run=new_run(tmp_path / "run"))[1].completed
     with pytest.raises(CheckpointError):
         newest_whole(first.checkpoints, "another")
+
+
+def test_another_number_of_devices_is_refused(tmp_path):
+    """The same step would mean other pictures."""
+    run = new_run(tmp_path / "run")
+    train(run=run, batches=interrupt_after(train_batches(), 1, 1), workers=0)
+    with pytest.raises(CheckpointError, match="trained with 1 devices, and these are 2"):
+        train(run=run, contexts=[mx.cpu(0), mx.cpu(1)])
+
+
+def test_a_broken_batch_costs_no_step_before_it(tmp_path):
+    class Broken:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __len__(self):
+            return len(self.inner)
+
+        def __iter__(self):
+            yield from list(self.inner)[:2]
+            raise DataError("record 7 is broken")
+
+    run = new_run(tmp_path / "run")
+    with pytest.raises(DataError, match="record 7"):
+        train(run=run, batches=lambda epoch: Broken(train_batches()(epoch)), workers=0)
+    assert newest_whole(run.checkpoints)["steps"] == 2
+    resumed, history = train(run=run)
+    assert history.completed
+    assert_equal(arrays(resumed), arrays(train()[0]))

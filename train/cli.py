@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import os
 import signal
 import sys
 import threading
@@ -35,12 +36,15 @@ from gluon_ran.models import build
 from gluon_ran.models.specs import DEPTHS
 from gluon_ran.training import KVSTORES, Group, RunDirectory, Trained
 from gluon_ran.training.monitor import LOG
+from gluon_ran.training.run import RunLocked
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 # Exit codes: behind Ctrl-C, and behind SIGTERM (EX_TEMPFAIL: start it again).
 INTERRUPTED, TERMINATED = 130, 75
+# Of a worker's error that a restart would only repeat (EX_CONFIG); train/launch.py then makes none.
+REPEATS = 78
 
 
 def make_parser(description: str, dataset: str | None) -> argparse.ArgumentParser:
@@ -355,7 +359,16 @@ def main(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
         except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
             LOG.debug("where the error came from", exc_info=True)
             LOG.error("error: %s%s", error, _advice(error))
-            return 1
+            code = REPEATS if "GLUON_RAN_RANK" in os.environ and _repeats(error) else 1
+            training.end_with(code)
+            return code
+
+
+def _repeats(error: Exception) -> bool:
+    """Whether the same command would fail again, at the same place."""
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    kinds = (ValueError, ArithmeticError, training.CheckpointError, training.RunError)
+    return full or (isinstance(error, kinds) and not isinstance(error, RunLocked))
 
 
 def _advice(error: Exception) -> str:

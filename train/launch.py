@@ -21,7 +21,9 @@ from launch_tasks import HERE, Task, horovod, parameter_server, read_hosts
 
 # Exit codes of a run that was asked to stop, and did: behind Ctrl-C, and behind SIGTERM.
 _STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 75}
-_USAGE = 2
+# Of errors that a restart would only repeat: a wrong command line, what train/cli.py says, and a
+# command that can't be started.
+_REPEATS = (2, 78, 126, 127)
 # How long the others may take where a worker has stopped, and servers where all have ended.
 _GRACE, _SERVERS_GRACE = 60.0, 10.0
 
@@ -77,6 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     if not command:
         parser.error("give the command that the workers run, behind --")
     try:
+        if args.hosts and not args.hosts.is_file():
+            raise ValueError(f"there is no file of hosts at {args.hosts}")
         hosts = read_hosts(args.hosts) if args.hosts else [HERE]
         with _signals() as events:
             servers = (args.servers,) if args.servers else ()
@@ -95,11 +99,13 @@ def _launch(group: Callable, max_restarts: int, events: queue.SimpleQueue) -> in
         if isinstance(outcome, int):
             return outcome
         how = f"code {outcome.code}"
-        if outcome.code > 128:
+        if 128 < outcome.code <= 128 + max(signal.valid_signals()):
             how += f" (signal {outcome.code - 128})"
         _say(f"{outcome.name} ended with {how}, and all others were ended")
-        if outcome.code == _USAGE:
+        if outcome.code in _REPEATS:
             break
+        if not events.empty():
+            return _STOPPED[events.get()]
         if attempt < max_restarts:
             _say(f"starting all again from the last checkpoint: {attempt + 1} of at most "
                  f"{max_restarts} restarts")  # fmt: skip

@@ -40,7 +40,9 @@ class Processes:
     def __init__(self, tasks: list[Task], ended: queue.SimpleQueue) -> None:
         self.ended, self._threads = ended, []
         self._running: dict[str, subprocess.Popen] = {}
-        self._lock, self._last_beat = threading.Lock(), time.monotonic()
+        # Two locks, since who reads the lines may not, and signals must go on.
+        self._lock, self._printing = threading.Lock(), threading.Lock()
+        self._last_beat = time.monotonic()
         self._width = max(len(task.name) for task in tasks)
         self._remote = [task.name for task in tasks if task.host.name]
         try:
@@ -72,7 +74,7 @@ class Processes:
         with source:
             for line in source:
                 text = line.decode(errors="replace").rstrip("\r\n")
-                with self._lock:
+                with self._printing:
                     to.write(f"{name:{self._width}} | {text}\n")
                     to.flush()
 
@@ -118,7 +120,7 @@ class Processes:
             except subprocess.TimeoutExpired:
                 process.kill()
         for thread in self._threads:
-            thread.join(_END_SECONDS)
+            thread.join(max(deadline - time.monotonic(), 0.1))
 
 
 def _own(task: Task) -> dict[str, str]:

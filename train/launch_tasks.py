@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_SERVE = [sys.executable, "-c", "import gluon_ran"]
+# What asks workers to stop leaves these be: without them no worker would finish its step.
+_IGNORE = "import signal; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]"
+_SERVE = [sys.executable, "-c", f"{_IGNORE}; import gluon_ran"]
 
 
 class Host(NamedTuple):
@@ -60,9 +62,10 @@ def read_hosts(path: Path) -> list[Host]:
         if not text:
             continue
         name, _, slots = text.partition(":")
-        if not name or name.startswith("-") or not (slots or "1").isdigit() or slots == "0":
+        count = slots or "1"
+        if not name or name.startswith("-") or not count.isdecimal() or int(count) < 1:
             raise ValueError(f"line {number} of {path} is {text!r}: give NAME or NAME:SLOTS")
-        slots_of[name] = slots_of.get(name, 0) + int(slots or 1)
+        slots_of[name] = slots_of.get(name, 0) + int(count)
     if not slots_of:
         raise ValueError(f"{path} names no host: give one a line")
     hosts = [Host(name, _address(name), slots) for name, slots in slots_of.items()]

@@ -16,14 +16,19 @@ import sys
 import threading
 
 _PR_SET_PDEATHSIG = 1
+_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(argv: list[str]) -> int:
     """Runs the command; its exit code, or 128 and the number of the signal that ended it."""
     seconds, command = float(argv[0]), argv[1:]
     parent, libc = os.getpid(), ctypes.CDLL(None)
+    # Who signals all processes of a job means the command, which ends in its own time.
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ASKING}
 
     def die_with_parent() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)

@@ -15,7 +15,7 @@ import numpy as np
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran._files import atomic_path
 from gluon_ran.data.dataset import DataError
-from gluon_ran.data.folder import list_classes, read_file
+from gluon_ran.data.folder import TEST_NAMES, list_classes, read_file
 from gluon_ran.data.loading import BROKEN
 from gluon_ran.data.parallel import cores, map_ahead
 from gluon_ran.data.pictures import check_choice, decode, is_plain
@@ -73,11 +73,16 @@ def pack_folder(
     check_choice("broken", broken, BROKEN)
     if rec.suffix != ".rec":
         raise DataError(f"{rec}: give the name of a .rec file")
-    if not 1 <= quality <= 95 or (shorter_side is not None and shorter_side < 1):
-        raise DataError(
-            f"quality {quality} must be 1 to 95, and shorter_side {shorter_side} at least 1"
-        )
+    if not 1 <= quality <= 95:
+        raise DataError(f"quality {quality} must be 1 to 95")
+    if shorter_side is not None and shorter_side < 1:
+        raise DataError(f"shorter_side {shorter_side} must be at least 1 pixel")
     classes = list_classes(Path(folder).expanduser())
+    if set(classes) <= {"train", *TEST_NAMES}:
+        raise DataError(
+            f"{folder} holds {' and '.join(sorted(classes))}, which are no classes: pack the class "
+            "folders of each into a file of its own"
+        )
     names, names_file = sorted(classes), class_files(rec)[0]
     _check_names(names, names_file)
     rec.parent.mkdir(parents=True, exist_ok=True)

@@ -65,9 +65,11 @@ class RecordFile:
         starts = read_index(idx)
         end = os.fstat(self._file).st_size
         if not len(starts) or starts[0] != 0 or starts[-1] >= end or not np.diff(starts).all():
+            cut = f"; records are to begin up to byte {starts[-1]}" if len(starts) else ""
             raise DataError(
                 f"{idx} names no records, or others than are in the {end} bytes of "
-                f"{self.path.name}: they are no pair; copy or make both again"
+                f"{self.path.name}{cut}: the file is cut short, or they are no pair; copy or make "
+                "both again"
             )
         self._bounds = np.append(starts, end)
         self._check_pair(idx)

@@ -2,7 +2,7 @@
 
 from gluon_ran.training.checkpoint import load_weights
 from gluon_ran.training.devices import KVSTORES, check_kvstore, make_contexts
-from gluon_ran.training.distributed import ALONE, Group, join
+from gluon_ran.training.distributed import ALONE, Group, end_with, join
 from gluon_ran.training.epoch import TrainingDiverged
 from gluon_ran.training.evaluation import Evaluation, evaluate
 from gluon_ran.training.history import EpochResult, History
@@ -30,6 +30,7 @@ __all__ = [
     "TrainingDiverged",
     "check_dtype",
     "check_kvstore",
+    "end_with",
     "evaluate",
     "find_trained",
     "fit",

@@ -76,7 +76,7 @@ class Group:
         try:
             value = make()
             text = json.dumps({"value": value})
-        except Exception as error:
+        except BaseException as error:
             self._text(json.dumps({"error": str(error)}))
             raise
         self._text(text)
@@ -112,6 +112,15 @@ def write_flat(arrays: Sequence[Sequence[mx.nd.NDArray]], values: np.ndarray) ->
     return values[place:]
 
 
+# Of a worker that ends ahead of the others.
+_exit_code = [1]
+
+
+def end_with(code: int) -> None:
+    """Sets the exit code of a worker that ends by an error, without the others; else it is 1."""
+    _exit_code[0] = code
+
+
 class _Joined(Group):
     """Workers in several processes, with an orderly end."""
 
@@ -133,7 +142,7 @@ class _Joined(Group):
             logging.shutdown()
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(1)
+            os._exit(_exit_code[0])
         self._close()
 
     def _close(self) -> None:
@@ -195,10 +204,22 @@ def join(kvstore: str) -> Group:
     Args:
         kvstore: "dist_sync" or "horovod"; with any other the process is alone.
 
+    A process that joins others and then ends without `fit`, or what it does `with
+    group.training():`, counts as failed, as the others would wait for it.
+
     Raises:
-        ValueError: the process was not started as one of several, or Horovod is missing.
+        ValueError: the process was not started as one of several, or it was and `kvstore` leaves
+            it alone, or Horovod is missing.
     """
-    return _join(kvstore) if kvstore in DISTRIBUTED else ALONE
+    if kvstore in DISTRIBUTED:
+        return _join(kvstore)
+    sizes = {os.environ.get(name, "1") for name in ("DMLC_NUM_WORKER", "HOROVOD_SIZE")}
+    if "GLUON_RAN_RANK" in os.environ and sizes != {"1"}:
+        raise ValueError(
+            f"this process was started as one of several workers, and kvstore {kvstore} would "
+            "leave each by itself: give dist_sync, or horovod where there are no servers"
+        )
+    return ALONE
 
 
 @lru_cache(maxsize=None)

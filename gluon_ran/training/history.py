@@ -22,7 +22,8 @@ class EpochResult:
         size: edge in pixels that its pictures were shrunk to, for training and validation; None for
             their own size.
         skipped: steps that were left out, since their loss or a gradient was no finite number.
-        left_out: training pictures that were left out, since they are broken.
+        left_out: training pictures that were left out, since they are broken; of several workers,
+            those of the first one's share.
     """
 
     epoch: int

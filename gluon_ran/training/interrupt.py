@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 import threading
+import time
 from types import FrameType
 
 import numpy as np
 
 from gluon_ran.training.distributed import Group
 
+_ECHO_SECONDS = 2.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -25,6 +29,9 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        # A launcher passes on what a terminal or a batch system may have sent to all as well.
+        self._echo = _ECHO_SECONDS if "GLUON_RAN_RANK" in os.environ else 0.0
+        self._came = -math.inf
         self._before: dict[int, object] = {}
 
     @property
@@ -45,7 +52,14 @@ class StopRequest:
         return self.requested
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
+        if self.signal is None:
+            self.signal, self._came = number, time.monotonic()
+            if self._echo:
+                return
+        elif time.monotonic() - self._came < self._echo:
+            return
+        elif self._echo:
+            os._exit(128 + number)
         self._restore()
         # A handler in Python would wait for what MXNet is doing.
         if signal.SIGTERM in self._before:

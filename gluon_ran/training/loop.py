@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gluon_ran import _runtime  # noqa: F401
+from gluon_ran.data import DataError
 from gluon_ran.models import ResidualAttentionNet
 from gluon_ran.models.network import check_input_shape
 from gluon_ran.training.devices import check_kvstore
@@ -167,9 +168,14 @@ def _train_from(start: int, state: dict[str, Any], work: _Work) -> None:
         steps, speed = group.least(len(batches)), 0.0
         if meter.steps < steps:
             behind_step = partial(saver.behind_step, epoch, meter, steps)
-            speed = train_epoch(
-                work.stepper, batches, meter, recipe, steps, behind_step, stop, **work.settings
-            )
+            try:
+                speed = train_epoch(
+                    work.stepper, batches, meter, recipe, steps, behind_step, stop, **work.settings
+                )
+            except DataError:  # of a batch to come: the steps before it are not lost
+                if meter.steps and not meter.in_a_row and saver.within(epoch, meter):
+                    LOG.info("saved behind step %d of epoch %d", meter.steps, epoch + 1)
+                raise
         if meter.steps < steps:
             _leave(epoch, meter, work)
             return

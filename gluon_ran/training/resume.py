@@ -54,6 +54,8 @@ def step_back(
     stepper.lr_factor = factor
     stepper.forget_graphs()
     history.epochs = [result for result in history.epochs if result.epoch < start]
+    if group.told(lambda: saver.drop_later_best(manifest)):
+        history.best_top1 = history.best_epoch = None
     saver.gone_back_to(manifest)
     LOG.warning("the learning rates are %g of the recipe's from here on", factor)
     return start, {**state, "in_a_row": 0}
@@ -99,6 +101,7 @@ def _take_up(
     stepper.give_out_weights()
     _give_out_states(stepper)
     progress = manifest["progress"]
+    _check_count(manifest, stepper)
     try:
         history.best_top1, history.best_epoch = progress["best_top1"], progress["best_epoch"]
         stepper.scale.value, stepper.scale.good_steps = progress["loss_scale"]
@@ -113,6 +116,18 @@ def _take_up(
         where = f"step {manifest['steps']} of epoch {manifest['epochs'] + 1}"
     LOG.info("going on behind %s of %s", where, run.path if run else "the first worker's run")
     return manifest["epochs"], state
+
+
+def _check_count(manifest: dict[str, Any], stepper: Stepper) -> None:
+    """Refuses another number of pictures a step: the same step would mean other ones."""
+    now = {"workers": stepper.group.count, "devices": len(stepper.contexts)}
+    for what, count in now.items():
+        there = manifest["progress"].get(what, count)
+        if there != count:
+            raise CheckpointError(
+                f"the run was trained with {there} {what}, and these are {count}: go on with as "
+                "many, or start anew in another folder"
+            )
 
 
 def _give_out_states(stepper: Stepper) -> None:

@@ -29,6 +29,10 @@ class RunError(RuntimeError):
     """A run directory that can't be used: says which, why, and what to do."""
 
 
+class RunLocked(RunError):
+    """Another process writes to the run directory."""
+
+
 class RunDirectory:
     """spec.json, recipe.json, data.json, metrics.jsonl, checkpoints/, events/, curves.png.
 
@@ -92,7 +96,7 @@ class RunDirectory:
         run.data = {**data, "run_id": uuid.uuid4().hex}
         with run.writing():
             if run.has_checkpoint():
-                raise RunError(f"{run.path} was just taken by another process: start again")
+                raise RunLocked(f"{run.path} was just taken by another process: start again")
             write_text(run.path / "data.json", json.dumps(run.data) + "\n")
             write_text(run.path / "spec.json", spec.to_json())
             # Last, since its presence says that the directory is whole.
@@ -123,7 +127,7 @@ class RunDirectory:
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read().decode(errors="replace").strip() or "another process"
-            raise RunError(
+            raise RunLocked(
                 f"{self.path} is written to by {holder}: wait for its end, or choose another "
                 "--save-dir"
             ) from None

@@ -9,6 +9,7 @@ from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.training import checkpoint
 from gluon_ran.training.epoch import Meter
 from gluon_ran.training.history import EpochResult, History
+from gluon_ran.training.manifest import intact
 from gluon_ran.training.run import RunDirectory
 from gluon_ran.training.step import Stepper
 from gluon_ran.visualize import plot_curves
@@ -65,6 +66,18 @@ class Saver:
         self._save({**progress, "meter": meter.state()}, epochs=epoch, steps=meter.steps)
         return True
 
+    def drop_later_best(self, manifest: dict[str, Any]) -> bool:
+        """Drops the best weights where they are from behind a checkpoint that was gone back to.
+
+        Training writes others under their name. Whether it did.
+        """
+        path = self._run.checkpoints / "best.json"
+        best = intact(self._run.checkpoints, "best")
+        if best is None or best["epochs"] <= manifest["epochs"]:
+            return False
+        path.unlink()
+        return True
+
     def gone_back_to(self, manifest: dict[str, Any]) -> None:
         """Saves a checkpoint that has just been loaded anew, with the lower learning rate.
 
@@ -72,9 +85,10 @@ class Saver:
         """
         if self._run is None:
             return
-        progress = {**manifest["progress"], "lr_factor": self._stepper.lr_factor}
+        progress = self._progress(self._history.best_top1, self._history.best_epoch)
+        progress = {**manifest["progress"], **progress, "gone_back_to": True}
         place = {"epochs": manifest["epochs"], "steps": manifest["steps"]}
-        self._save({**progress, "gone_back_to": True}, save_period=self._save_period, **place)
+        self._save(progress, save_period=self._save_period, **place)
 
     def behind_epoch(self, result: EpochResult, meter: dict[str, Any]) -> None:
         """Saves an epoch's results and weights.
@@ -122,4 +136,6 @@ class Saver:
             "best_epoch": best_epoch,
             "loss_scale": [scale.value, scale.good_steps],
             "lr_factor": self._stepper.lr_factor,
+            "workers": self._stepper.group.count,
+            "devices": len(self._stepper.contexts),
         }
