@@ -26,6 +26,8 @@ _STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 75}
 _REPEATS = (2, 78, 126, 127)
 # How long the others may take where a worker has stopped, and servers where all have ended.
 _GRACE, _SERVERS_GRACE = 60.0, 10.0
+# A signal sent to all processes of a job may come twice, the second time through a parent.
+_ECHO = 0.5
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -123,15 +125,17 @@ def _run(tasks: list[Task], events: queue.SimpleQueue) -> int | _Failure:
 
 
 def _watch(processes: Processes, workers: list[str], events: queue.SimpleQueue) -> int | _Failure:
-    left, codes, asked, deadline = set(workers), set(), None, None
+    left, codes, asked, came, deadline = set(workers), set(), None, 0.0, None
     while left and (deadline is None or time.monotonic() < deadline):
         processes.beat()
         if not events.empty():
             number = events.get()
+            if asked == number and time.monotonic() - came < _ECHO:
+                continue
             if asked is not None:
                 _say("ending all at once; what was saved before is whole")
                 break
-            asked = number
+            asked, came = number, time.monotonic()
             _say("asking the workers to stop behind their step; once more ends them at once")
             processes.signal(number, workers)
         try:
