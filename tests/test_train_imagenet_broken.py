@@ -79,7 +79,7 @@ def test_broken_records_are_refused_by_name_or_left_out_and_counted(tmp_path, ca
     whole = rec.read_bytes()
     for number, change in changes.items():
         damaged(rec, number, change)
-        assert train("--save-dir", "run", "-b", "14") == 1
+        assert train("--save-dir", f"stopped by {number}", "-b", "14") == 1
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert f"own_train.rec, record {number}: " in error and "--broken skip" in error
         rec.write_bytes(whole)

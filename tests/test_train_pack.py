@@ -47,7 +47,7 @@ def test_broken_pictures_are_refused_or_counted(tmp_path, capsys):
         (["nowhere", "a.rec"], "nowhere does not exist"),
         (["signs", "a.txt"], "give the name of a .rec file"),
         (["signs", "a.rec", "--quality", "0"], "quality 0 must be 1 to 95"),
-        (["signs", "a.rec", "--shorter-side", "0"], "shorter_side 0 at least 1"),
+        (["signs", "a.rec", "--shorter-side", "0"], "shorter_side 0 must be at least 1"),
         (["signs", "a.rec", "--threads", "0"], "--threads 0: give at least 1"),
         (["signs/red", "a.rec"], "holds no folders"),
     ],
