@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from benchmark_modules import imported
@@ -66,7 +67,9 @@ def started(modules, tmp_path):
 
     def start(name, script=WELL_BEHAVED):
         command = [sys.executable, "-c", script, str(tmp_path / name)]
-        training = modules[1].Training(command, tmp_path / name, tmp_path / f"{name}.log")
+        training = modules[1].Training(
+            command, tmp_path / name, tmp_path / f"{Path(name).name}.log"
+        )
         trainings.append(training)
         training.start()
         assert training.wait_for("saved")
@@ -171,6 +174,6 @@ def test_a_full_disk_ends_a_run_that_says_so(modules, started, tmp_path):
         faults = modules[1].all_faults(hurt, small_disk=True)
         assert faults["disk full"](hurt, random.Random(0)).survived
         assert not (disk / "ballast").exists()
-        hurt.kill()
     finally:
+        hurt.kill()
         subprocess.run(["umount", disk], check=True)
