@@ -227,7 +227,10 @@ def _disk_full(training: Training, rng: random.Random) -> Seen:
         return Seen(False, "it ended before its disk was full")
     ballast = training.run.parent / "ballast"
     try:
-        _fill(ballast)
+        until = time.monotonic() + _PATIENCE
+        while training.pid is not None and time.monotonic() < until:
+            _fill(ballast)  # again and again, as the run's own old files make room
+            time.sleep(0.05)
         got = training.wait()
         line = training.line_with("No space left")
         return Seen(got == 1 and bool(line), line)
@@ -237,7 +240,7 @@ def _disk_full(training: Training, rng: random.Random) -> Seen:
 
 def _fill(path: Path) -> None:
     """Writes until no byte more fits on the disk."""
-    with open(path, "wb", buffering=0) as file:
+    with open(path, "ab", buffering=0) as file:
         for size in (2**20, 2**12, 1):
             try:
                 while file.write(bytes(size)) == size:
