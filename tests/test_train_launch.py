@@ -95,20 +95,38 @@ def test_what_would_only_fail_again_is_not_tried_again(code, capfd):
     assert "starting all again" not in shown and "signal" not in shown
 
 
-def test_a_signal_that_all_processes_got_is_no_failure(capfd):
+class WhenThere(queue.SimpleQueue):
+    """A queue whose one item comes once some files are there."""
+
+    def __init__(self, item, paths):
+        self.items, self.paths = [item], paths
+
+    def empty(self):
+        return not self.items or not all(path.exists() for path in self.paths)
+
+    def get(self):
+        return self.items.pop()
+
+
+def test_a_signal_that_all_processes_got_is_no_failure(tmp_path, capfd):
     """A batch system signals the whole tree, and the launcher passes it on once more."""
-    twice = """
-import os, signal, sys, threading, time
+    ready = [tmp_path / "0", tmp_path / "1"]
+    twice = (
+        f"folder = {str(tmp_path)!r}\n"
+        + """
+import os, signal, sys, time
 from gluon_ran.training.interrupt import StopRequest
 os.environ["GLUON_RAN_RANK"] = "0"
 with StopRequest() as stop:
-    print("ready", flush=True)
     os.kill(os.getppid(), signal.SIGTERM)  # the watcher
     os.kill(os.getpid(), signal.SIGTERM)
+    open(os.path.join(folder, os.environ["RANK"]), "w").close()
     time.sleep(1.5)
     sys.exit(75 if stop.requested else 1)
 """
-    assert launched(twice, twice, restarts=2, events=Later(signal.SIGTERM, seconds=4)) == 75
+    )
+    events = WhenThere(signal.SIGTERM, ready)
+    assert launched(twice, twice, restarts=2, events=events) == 75
     assert "ended with code" not in capfd.readouterr().err
 
 
