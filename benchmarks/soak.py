@@ -23,7 +23,7 @@ from typing import Any
 
 from provenance import RESULTS, ROOT, provenance, write_json
 from soak_faults import Training, all_faults, drawn
-from soak_figure import draw
+from soak_figure import by_process, draw
 
 # A run directory's disk that is no larger than this may be filled.
 _SMALL_DISK = 2**30
@@ -120,14 +120,6 @@ def slope(samples: Sequence[Sequence[float]], warm_up: float, column: int) -> fl
     x, y = statistics.fmean(minutes), statistics.fmean(values)
     spread = sum((minute - x) ** 2 for minute in minutes)
     return sum((m - x) * (v - y) for m, v in zip(minutes, values)) / spread
-
-
-def by_process(samples: Sequence[Sequence[float]]) -> list[list[Sequence[float]]]:
-    """The samples of each process of a run, in order of time."""
-    processes: dict[float, list[Sequence[float]]] = {}
-    for each in samples:
-        processes.setdefault(each[1], []).append(each)
-    return list(processes.values())
 
 
 def compared(quiet: dict[int, list[str]], hurt: dict[int, list[str]]) -> dict[str, Any]:

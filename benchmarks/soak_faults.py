@@ -101,7 +101,11 @@ class Training:
         return ""
 
     def second(self) -> tuple[int, str]:
-        """Exit code and last line of the same command, started beside the run."""
+        """Exit code and last line of the same command, started beside the run.
+
+        Raises:
+            subprocess.TimeoutExpired: it went on, and was killed.
+        """
         done = subprocess.run(
             self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_PATIENCE
         )
@@ -159,7 +163,10 @@ def _frozen(training: Training, rng: random.Random) -> Seen:
 
 def _second_writer(training: Training, rng: random.Random) -> Seen:
     training.wait_for("run directory")
-    code, line = training.second()
+    try:
+        code, line = training.second()
+    except subprocess.TimeoutExpired:
+        return Seen(False, "a second process wrote beside it")
     return Seen(code == 1 and "is written to by process" in line, line)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,14 @@ from gluon_ran.visualize._figure import (
 # Okabe and Ito's blue and orange.
 _COLOURS = {"quiet": "#0072B2", "hurt": "#E69F00"}
 _LABELS = {"quiet": "never touched", "hurt": "hurt and started again"}
+
+
+def by_process(samples: Sequence[Sequence[float]]) -> list[list[Sequence[float]]]:
+    """The samples of each process of a run, in order of time."""
+    processes: dict[float, list[Sequence[float]]] = {}
+    for each in samples:
+        processes.setdefault(each[1], []).append(each)
+    return list(processes.values())
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
@@ -48,10 +57,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
 def _draw_run(ax: Any, samples: list[list[float]], column: int, colour: str, label: str) -> None:
     """A line a process, so that a restart is a gap."""
-    processes: dict[float, list[list[float]]] = {}
-    for sample in samples:
-        processes.setdefault(sample[1], []).append(sample)
-    for number, each in enumerate(processes.values()):
+    for number, each in enumerate(by_process(samples)):
         ax.plot(
             [s[0] / 60 for s in each], [s[column] for s in each],
             color=colour, linewidth=1, label=label if number == 0 else None,

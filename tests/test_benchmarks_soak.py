@@ -106,6 +106,16 @@ def test_a_run_that_does_not_is_told(modules, started, monkeypatch, name):
     assert not faults[name](hurt, random.Random(0)).survived
 
 
+def test_a_second_writer_that_goes_on_is_told(modules, started, monkeypatch):
+    """Each process writes to files of its own, so that neither is in the other's way."""
+    monkeypatch.setattr(modules[1], "_PATIENCE", 2)
+    hurt = started("hurt", CARELESS.replace('".half.tmp"', 'f".half{os.getpid()}.tmp"'))
+    seen = modules[1].all_faults(hurt, small_disk=False)["a second process on the directory"](
+        hurt, random.Random(0)
+    )
+    assert seen == (False, "a second process wrote beside it")
+
+
 def test_faults_come_each_once_before_any_comes_again(modules):
     names = ["a", "b", "c"]
     drawn = modules[1].drawn(names, random.Random(1))

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -121,7 +122,7 @@ def end_with(code: int) -> None:
     _exit_code[0] = code
 
 
-class _Joined(Group):
+class _Joined(Group, ABC):
     """Workers in several processes, with an orderly end."""
 
     def __init__(self, rank: int, count: int) -> None:
@@ -145,8 +146,9 @@ class _Joined(Group):
             os._exit(_exit_code[0])
         self._close()
 
+    @abstractmethod
     def _close(self) -> None:
-        raise NotImplementedError
+        """Parts from the others, for which all of them wait."""
 
 
 class _ParameterServer(_Joined):
