@@ -10,7 +10,8 @@ import pytest
 from scripts import ROOT, saved_files, script
 from small import SPEC
 
-from gluon_ran.data import Dataset
+from gluon_ran import training
+from gluon_ran.data import Dataset, noisy_labels
 from gluon_ran.data import load_dataset as load_whole
 from gluon_ran.models.specs import SPECS
 
@@ -237,3 +238,42 @@ def test_training_needs_no_opencv(tmp_path):
     path = os.pathsep.join([str(tmp_path), str(ROOT / "tests")])
     environment = {**os.environ, "PYTHONPATH": path}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_held_out_pictures_take_the_place_of_the_test(tmp_path, monkeypatch):
+    read = []
+
+    def load(name, data_dir=None, splits=("train", "test"), **settings):
+        read.extend(splits)
+        return load_whole(name, data_dir, splits=splits, **settings)
+
+    monkeypatch.setattr(script("sources"), "load_dataset", load)
+    flags = ("--hold-out", "1397", "--epochs", "1")
+    assert train(*flags, "--save-dir", "chosen") == 0
+    assert set(read) == {"train"}
+    (row,) = (tmp_path / "chosen" / "metrics.jsonl").read_text().splitlines()
+    assert len(json.loads(row)["losses"]) == 2  # 40 of 1,437 pictures are left, in batches of 32
+    assert round(json.loads(row)["val_top1"] * 1397, 6) % 1 == 0
+    assert "held-out accuracy" in (tmp_path / "chosen" / "train.log").read_text()
+    assert train("--epochs", "1", "--save-dir", "chosen") == 1  # another run
+    assert script("cifar10_train").main(["--resume", "chosen"]) == 0
+    monkeypatch.undo()
+    assert script("evaluate").main([str(tmp_path / "chosen"), "--out", str(tmp_path / "at")]) == 0
+    assert json.loads((tmp_path / "at" / "evaluation.json").read_text())["count"] == 360
+
+
+def test_label_noise_reaches_the_training_labels_alone():
+    source = script("sources").open_source("digits", None, {})
+    recipe = training.get_recipe("digits", label_noise=0.5, seed=3)
+    normalization = source.normalization("channel")
+    batches = source.training_batches(recipe, normalization, 1, training.ALONE, 0)
+    clean = source.train.labels
+    assert (batches.dataset.labels == noisy_labels(clean, 10, 0.5, 3)).all()
+    assert (batches.dataset.labels != clean).mean() == pytest.approx(0.5, abs=0.05)
+    assert (source.test_batches(normalization).dataset.labels == source.test.labels).all()
+
+
+def test_streams_take_neither(capsys):
+    for flags in (("--hold-out", "5"), ("--label-noise", "0.3")):
+        assert script("imagenet_train").main(["--data-dir", "there", *flags]) == 1
+        assert "not for a stream" in capsys.readouterr().err

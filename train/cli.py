@@ -18,6 +18,7 @@ from types import FrameType
 
 from flags import (
     STREAM,
+    add_hold_out,
     add_picture_flags,
     add_recipe_flags,
     add_spec_flags,
@@ -64,6 +65,7 @@ def make_parser(description: str, dataset: str | None) -> argparse.ArgumentParse
     _add_data(group, dataset)
     add_picture_flags(group, "the model's, 32 or 224")
     add_test_size(group)
+    add_hold_out(group)
     _add_model(group)
     add_spec_flags(group)
     usual = usual_recipe(dataset)
@@ -212,6 +214,9 @@ def train(args: argparse.Namespace) -> int:
     where = ", ".join(map(str, contexts)) + f" of {group.count} workers" * (group.count > 1)
     LOG.info("%s on %s, %s, %s", run.spec.name, run.data["dataset"], recipe.dtype, where)
     source.log()
+    if recipe.label_noise:
+        LOG.info("label noise: each training label is wrong with probability %g",
+                 recipe.label_noise)  # fmt: skip
     LOG.info("run directory %s", run.path)
     net = build(run.spec)
     _start_from_weights(net, run, trained, contexts)
@@ -262,8 +267,9 @@ def _report(run: RunDirectory, history: training.History, group: Group) -> int:
     rows = [] if group.rank else run.metrics()
     if history.best_top1 is not None and rows:
         last = rows[-1]
-        LOG.info("test accuracy %.2f %% after epoch %d; best %.2f %% after epoch %d",
-                 100 * last["val_top1"], last["epoch"] + 1,
+        what = "test" if run.data.get("hold_out") is None else "held-out"
+        LOG.info("%s accuracy %.2f %% after epoch %d; best %.2f %% after epoch %d",
+                 what, 100 * last["val_top1"], last["epoch"] + 1,
                  100 * history.best_top1, history.best_epoch + 1)  # fmt: skip
     if history.completed and not history.epochs:
         LOG.info("the run was complete already; to train on from it, start another one with "

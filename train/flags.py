@@ -22,7 +22,9 @@ _USUAL_RECIPES = {"digits": "digits", STREAM: "imagenet-paper"}
 SPEC_FLAGS = ("unit", "attention", "learning", "mask", "dropout")
 PICTURE_FLAGS = ("size", "fit", "broken")
 STREAM_FLAGS = ("size", "test_size", "broken")
-_NOT_STREAMED = ("fit", "crop_padding", "crop_mode", "cutout", "rotation")
+_NOT_STREAMED = (
+    "fit", "crop_padding", "crop_mode", "cutout", "rotation", "label_noise", "hold_out",
+)  # fmt: skip
 _STREAMED_ONLY = ("test_size", "least_area", "aspect", "jitter", "lighting")
 
 
@@ -69,6 +71,16 @@ def add_test_size(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
 
 
+def add_hold_out(group: argparse._ArgumentGroup) -> None:
+    """Adds --hold-out, to choose a recipe without the test."""
+    group.add_argument(
+        "--hold-out", type=int, metavar="N",
+        help="train without N pictures of the training set, the same ones each time, and score on "
+        "them instead of on the test, which is not read: to choose a recipe by; not of a stream "
+        "(default: train on all)",
+    )  # fmt: skip
+
+
 def add_recipe_flags(group: argparse._ArgumentGroup, usual: Recipe) -> None:
     """Adds --recipe and a flag for each field of a Recipe, whose defaults are those of `usual`."""
     group.add_argument(
@@ -106,6 +118,8 @@ def add_recipe_flags(group: argparse._ArgumentGroup, usual: Recipe) -> None:
          "of a stream: share by which brightness, contrast and saturation change at most"),
         (["--lighting"], "lighting", float,
          "of a stream: deviation of PCA lighting"),
+        (["--label-noise"], "label_noise", float,
+         "share of the training labels that are wrong, as in the paper; not of a stream"),
         (["--normalization"], "normalization", recipes.NORMALIZATIONS,
          "kind of mean; weights is that of --weights, and the default where they tell it; imagenet "
          "is the usual one, and that of a stream"),

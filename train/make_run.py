@@ -54,6 +54,7 @@ def make_run(
     settings = picture_settings(args, dataset, spec, _pictures_of(trained, dataset))
     check_size(spec, settings, recipe)
     start = {"weights": _weights_record(args, trained), "freeze": _freeze(args, spec)}
+    start["hold_out"] = args.hold_out
     known = None
     if trained is not None:
         check_weights(build(spec), trained.weights, new_head=True)
@@ -61,7 +62,7 @@ def make_run(
         known = trained.normalization
         check_mean_picture(known, settings, "--normalization channel")
     path = args.save_dir or _default_path(args, dataset, spec, recipe, settings, trained)
-    source = open_source(dataset, args.data_dir, settings)
+    source = open_source(dataset, args.data_dir, settings, held_out=args.hold_out)
     spec = change_spec(spec, len(source.class_names))
     start["workers"] = workers
     data = _data(dataset, args.data_dir, source, recipe, devices, {**settings, **start}, known)
@@ -82,9 +83,9 @@ def _old_run(
     _refuse_other_flags(args, run)
     dataset, data_dir = run.data["dataset"], args.data_dir or run.data["data_dir"]
     settings = picture_settings(args, dataset, run.spec, run.data)
-    start = {name: run.data.get(name) for name in ("weights", "freeze")}
+    start = {name: run.data.get(name) for name in ("weights", "freeze", "hold_out")}
     start["workers"] = workers
-    source = open_source(dataset, data_dir, settings, run.data["class_names"])
+    source = open_source(dataset, data_dir, settings, run.data["class_names"], start["hold_out"])
     known = run.normalization if run.recipe.normalization == "weights" else None
     data = _data(dataset, data_dir, source, run.recipe, devices, {**settings, **start}, known)
     RunDirectory(run.path, run.spec, run.recipe, data).refuse_difference(run)
@@ -94,7 +95,9 @@ def _old_run(
 def _refuse_other_flags(args: argparse.Namespace, run: RunDirectory) -> None:
     refuse_unfit_flags(args, run.data["dataset"])
     model = _model_name(args, run.data["dataset"])
-    names = {*SPEC_FLAGS, *PICTURE_FLAGS, *STREAM_FLAGS, "dataset", "freeze"} - {"broken"}
+    names = {*SPEC_FLAGS, *PICTURE_FLAGS, *STREAM_FLAGS, "dataset", "freeze", "hold_out"} - {
+        "broken"
+    }
     asked = {**given(args, Recipe), **{name: getattr(args, name) for name in names}, "model": model}
     there = {**run.data, **asdict(run.recipe), **asdict(run.spec), "model": run.spec.name}
     other = [k for k, v in asked.items() if v is not None and not _same(v, there.get(k))]
@@ -287,6 +290,7 @@ def _default_path(
         in_run = trained.run is not None and not source.is_dir()
         parts.append(f"from_{trained.run.path.resolve().name}-{name}" if in_run else f"from_{name}")
     parts += [f"freeze{args.freeze}"] if args.freeze is not None else []
+    parts += [f"without{args.hold_out}"] if args.hold_out is not None else []
     parts.append(recipe.name)
     return Path("runs") / ("-".join(parts) + ("-mixup" if recipe.mixup else ""))
 

@@ -40,7 +40,9 @@ def _run_of_first(
     run = RunDirectory(Path(path), spec_from_json(spec), Recipe.from_json(recipe), data)
     settings = picture_settings(args, data["dataset"], run.spec, data)
     data_dir = args.data_dir or data["data_dir"]
-    source = open_source(data["dataset"], data_dir, settings, data["class_names"])
+    source = open_source(
+        data["dataset"], data_dir, settings, data["class_names"], data.get("hold_out")
+    )
     if any(data.get(key) != value for key, value in source.fingerprint().items()):
         raise ValueError(
             f"{data['dataset']} has other pictures here than the first worker has: give all of "

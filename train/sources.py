@@ -25,8 +25,10 @@ from gluon_ran.data import (
     ValidationTransform,
     describe_classes,
     describe_imbalance,
+    hold_out,
     load_dataset,
     open_record_pair,
+    with_label_noise,
 )
 from gluon_ran.models import Baseline, Spec
 from gluon_ran.models.network import check_input_shape
@@ -39,10 +41,17 @@ _EVALUATED_PIXELS = 250 * 32 * 32
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """The two splits of a data set, whole in memory."""
+    """The two splits of a data set, whole in memory.
+
+    Attributes:
+        train: what is trained on.
+        test: what the network is scored on.
+        held_out: whether that is a part of the training set in place of the test.
+    """
 
     train: Dataset
     test: Dataset
+    held_out: bool = False
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -57,7 +66,8 @@ class InMemory:
     def log(self) -> None:
         """Writes to the log how many pictures each class has."""
         LOG.info("training set: %s", describe_classes(self.train))
-        LOG.info("test set: %s", describe_classes(self.test))
+        LOG.info("%s: %s", "held out of it, in place of the test" if self.held_out else "test set",
+                 describe_classes(self.test))  # fmt: skip
         warning = describe_imbalance(self.train)
         if warning:
             LOG.warning("%s", warning)
@@ -78,7 +88,7 @@ class InMemory:
     ) -> Batches:
         """A worker's batches of a training epoch, `recipe.batch_size` pictures a device."""
         return Batches(
-            self.train,
+            with_label_noise(self.train, recipe.label_noise, recipe.seed),
             recipe.batch_size * devices,
             normalization,
             seed=recipe.seed,
@@ -171,6 +181,7 @@ def open_source(
     data_dir: str | None,
     settings: dict[str, Any],
     class_names: Iterable[str] | None = None,
+    held_out: int | None = None,
 ) -> InMemory | Streamed:
     """The pictures of a data set.
 
@@ -179,10 +190,15 @@ def open_source(
         data_dir: where they lie.
         settings: of `flags.picture_settings`.
         class_names: those of a stream where no file names them; None: not known.
+        held_out: of a data set in memory: how many of the training pictures take the place of the
+            test; None: none.
 
     Raises:
         DataError: they are missing or damaged.
     """
+    if dataset != STREAM and held_out is not None:
+        (train,) = load_dataset(dataset, data_dir, **settings, splits=("train",))
+        return InMemory(*hold_out(train, held_out), held_out=True)
     if dataset != STREAM:
         return InMemory(*load_dataset(dataset, data_dir, **settings))
     return Streamed(*open_record_pair(data_dir, settings["broken"], class_names), **settings)

@@ -11,7 +11,9 @@ from gluon_ran.data.dataset import (
     describe_imbalance,
 )
 from gluon_ran.data.folder import load_folder
+from gluon_ran.data.held_out import hold_out
 from gluon_ran.data.loading import SPLITS
+from gluon_ran.data.noise import noisy_labels, with_label_noise
 from gluon_ran.data.normalization import Normalization
 from gluon_ran.data.pack import pack_folder
 from gluon_ran.data.record_file import RecordFile
@@ -40,13 +42,16 @@ __all__ = [
     "describe_classes",
     "describe_imbalance",
     "find_dataset",
+    "hold_out",
     "kind_of",
     "load_dataset",
     "load_folder",
     "load_record_pair",
     "load_records",
+    "noisy_labels",
     "open_record_pair",
     "pack_folder",
     "prefetch",
     "shrink",
+    "with_label_noise",
 ]

@@ -48,12 +48,13 @@ class Recipe:
         aspect: greatest ratio of width to height, or of height to width, that it has.
         jitter: brightness, contrast and saturation change by up to this share.
         lighting: standard deviation of PCA lighting.
+        label_noise: share of the training labels that are wrong, see `data.noisy_labels`; 0: none.
         normalization: "channel" or "per_pixel" mean of the training set, "imagenet": the usual one
             of ImageNet, or "weights": what the weights that training starts from were trained with.
         seed: all randomness comes from it, the epoch and the step.
 
     Data sets in memory are varied by `crop_padding` to `rotation`, streamed ones by `flip` and by
-    `least_area` to `lighting`.
+    `least_area` to `lighting`. Label noise is for data sets in memory.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Recipe:
     aspect: float = 4 / 3
     jitter: float = 0.4
     lighting: float = 0.1
+    label_noise: float = 0.0
     normalization: str = "channel"
     seed: int = 0
 
@@ -115,6 +117,7 @@ class Recipe:
             ("aspect", 1, math.inf),
             ("jitter", 0, 1),
             ("lighting", 0, 1),
+            ("label_noise", 0, 1),
             ("seed", 0, 2**31 - 1),
         ):
             value = getattr(self, name)

@@ -1,0 +1,31 @@
+"""A part of the training set to choose hyper-parameters on, so that no test picture takes part."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gluon_ran.data.dataset import DataError, Dataset
+
+# One split for all runs of a data set, whatever their seed: else choices would see all of it.
+_SEED = 1704
+
+
+def hold_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
+    """Splits off `count` pictures, each class by its share: the rest, and those held out.
+
+    Raises:
+        DataError: one part would be empty.
+    """
+    if not 0 < count < len(dataset):
+        raise DataError(
+            f"{count} of {len(dataset)} training pictures can't be held out: both parts need some"
+        )
+    order = np.random.default_rng(_SEED).permutation(len(dataset))
+    labels = dataset.labels[order]
+    place = np.empty(len(dataset))  # of a picture within its class, as a share of it
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    chosen = order[np.argsort(place, kind="stable")[:count]]
+    rest = np.setdiff1d(np.arange(len(dataset)), chosen)
+    return dataset.subset(rest), dataset.subset(np.sort(chosen))
