@@ -64,6 +64,19 @@ def _cifar_thin(depth: int) -> Spec:
     )
 
 
+def _cifar_preresnet(depth: int) -> Spec:
+    units = (depth - 2) // 9
+    return replace(
+        _cifar_thin(56),
+        name=f"cifar_preresnet{depth}",
+        source="arXiv 1603.05027: pre-activation ResNet of bottlenecks, the paper's baseline at 164",
+        modules=(0, 0, 0),
+        mask_depths=(0, 0, 0),
+        units_before=(units,) * 3,
+        units_after=(0, 0, 0),
+    )
+
+
 def _with_unit(base: Spec, name: str, unit: str, source: str) -> Spec:
     return replace(base, name=name, unit=unit, source=source)
 
@@ -104,6 +117,7 @@ SPECS: dict[str, Spec] = {
             "cifar_attention56 with the unit of attentioninception56",
         ),
         _COMPACT,
+        *(_cifar_preresnet(depth) for depth in (56, 164)),
     )
 }  # fmt: skip
 

@@ -1,0 +1,181 @@
+"""Trains the planned runs of paper.py, some at a time, and keeps what each reached."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from paper_plan import Planned
+from provenance import ROOT, provenance, write_json
+from record_run import record
+
+from gluon_ran.training import RunDirectory
+
+RESULT_FOLDER = "paper"
+_TRAIN, _EVALUATE = "train/cifar10_train.py", "train/evaluate.py"
+# What a result says of its run, and must say again for it to count as done.
+_IDENTITY = ("name", "flags", "budget")
+
+
+class Stopped(Exception):
+    """A signal ended the trainings; `code` is the exit code that says so."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.code = 75 if number == signal.SIGTERM else 130
+
+
+class Trainer:
+    """Trains runs whose results are not there yet.
+
+    Args:
+        args: `runs`, `results`, `jobs`, `data_dir`, `data`, `num_gpus` and `argv` of paper.py.
+        planned: what to train, in this order.
+    """
+
+    def __init__(self, args: argparse.Namespace, planned: Sequence[Planned]) -> None:
+        self._args, self._planned = args, planned
+        self._threads = max(len(os.sched_getaffinity(0)) // args.jobs, 1)
+        self._lock, self._alive = threading.Lock(), set()
+        self._stopped_by: int | None = None
+        self._failed: list[str] = []
+        self._done = 0
+
+    def run(self) -> int:
+        """Trains; 1 where a run failed, the others are trained all the same.
+
+        Raises:
+            Stopped: a signal came.
+            ValueError: a result is there that is of other settings.
+        """
+        todo = [each for each in self._planned if not is_done(each, self._args.results)]
+        print(f"{len(self._planned)} runs, {len(self._planned) - len(todo)} of them done before",
+              flush=True)  # fmt: skip
+        with ThreadPoolExecutor(self._args.jobs) as pool:
+            for planned in todo:
+                pool.submit(self._one, planned, len(todo))
+        if self._stopped_by is not None:
+            raise Stopped(self._stopped_by)
+        for line in self._failed:
+            print(f"failed: {line}", file=sys.stderr)
+        return 1 if self._failed else 0
+
+    def stop(self, number: int) -> None:
+        """Has the trainings save and end, and begins no other; for a signal handler."""
+        self._stopped_by = number
+        for process in list(self._alive):
+            process.send_signal(signal.SIGTERM)
+
+    def _one(self, planned: Planned, count: int) -> None:
+        try:
+            top1 = self._trained(planned)
+        except Exception as error:  # one run's failure must not end the others
+            with self._lock:
+                self._failed.append(f"{planned.name}: {error}")
+            return
+        if top1 is not None:
+            with self._lock:
+                self._done += 1
+                print(f"{self._done}/{count} {planned.name}: {100 * top1:.2f} %", flush=True)
+
+    def _trained(self, planned: Planned) -> float | None:
+        """Trains, scores and keeps a run; its final accuracy, None where it was stopped."""
+        run = planned.run(self._args.runs)
+        flags = list(planned.flags)
+        for name in ("data_dir", "num_gpus"):
+            if getattr(self._args, name) is not None and (name, planned.dataset) != (
+                "data_dir", "digits",
+            ):  # fmt: skip
+                flags += [f"--{name.replace('_', '-')}", str(getattr(self._args, name))]
+        scored = run / "last"
+        score = [str(run), "--checkpoint", "last", "--out", str(scored)]
+        for script, given in ((_TRAIN, [*flags, "--save-dir", str(run)]), (_EVALUATE, score)):
+            if not self._ran(script, given, run):
+                return None
+        result = {
+            "name": planned.name,
+            "flags": list(planned.flags),
+            "budget": planned.budget.name,
+            "budget_text": planned.budget.text,
+            "data": self._args.data if planned.dataset.startswith("cifar") else "",
+            "trained_by": shlex.join(["python", _TRAIN, *flags, "--save-dir", str(run)]),
+            "threads": self._threads,
+            **record(RunDirectory.open(run)),
+            "confusion": json.loads((scored / "evaluation.json").read_text())["confusion"],
+            **provenance(self._args.argv),
+        }
+        write_json(planned.result(self._args.results), result)
+        return result["final_top1"]
+
+    def _ran(self, script: str, flags: Sequence[str], run: Path) -> bool:
+        """Runs a script to its end; False where a signal stopped it.
+
+        Raises:
+            RuntimeError: it failed, with its last line.
+        """
+        run.parent.mkdir(parents=True, exist_ok=True)
+        log = run.parent / f"{run.name}.out"
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads)}
+        with open(log, "ab") as output:
+            if self._stopped_by is not None:
+                return False
+            process = subprocess.Popen(
+                [sys.executable, str(ROOT / script), *flags], stdout=output, stderr=output,
+                env=environment, start_new_session=True,
+            )  # fmt: skip
+            self._alive.add(process)
+            if self._stopped_by is not None:  # meanwhile
+                process.send_signal(signal.SIGTERM)
+            code = process.wait()
+            self._alive.discard(process)
+        if self._stopped_by is not None and code:
+            return False
+        if code:
+            lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
+            raise RuntimeError(f"{script} ended with {code}: {lines[-1]} (all of it in {log})")
+        return True
+
+
+def is_done(planned: Planned, results: Path) -> bool:
+    """Whether a run's result is there.
+
+    Raises:
+        ValueError: a result of that name is there, but damaged or of other settings.
+    """
+    path = planned.result(results)
+    if not path.exists():
+        return False
+    found = read_result(path)
+    ours = {"name": planned.name, "flags": list(planned.flags), "budget": planned.budget.name}
+    other = [key for key in _IDENTITY if found.get(key) != ours[key]]
+    if other:
+        raise ValueError(
+            f"{path} is of other settings ({', '.join(other)} differ): take it away to train anew, "
+            "or give another --results"
+        )
+    return True
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A result of `Trainer`.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or "final_top1" not in found:
+            raise ValueError("it has no final_top1")
+    except ValueError as error:
+        raise ValueError(f"{path} is no result of paper.py ({error}): take it away") from None
+    return found
