@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from paper_experiments import Experiment, Row
 
-from gluon_ran.training import RECIPES, Recipe
+from gluon_ran.training import RECIPES, Recipe, get_recipe
 
 # The scripts' flags of a Recipe's fields, where they are not called as these.
 _FLAGS = {"mixup": "--mix-up"}
@@ -120,13 +120,14 @@ def of_row(
     """The training of a row; rows of several experiments that are one training get one name."""
     base = RECIPES[budget.recipe or experiment.recipe]
     changes = {**budget.changes, **_scaled(row.recipe, base, budget, experiment)}
-    if dtype is not None:
+    usual = changes.get("dtype", base.dtype)
+    if dtype not in (None, usual):
         changes["dtype"] = dtype
-    recipe = _changed(base, {**changes, "seed": seed})
+    recipe = get_recipe(base.name, **changes, seed=seed)
     dataset = budget.dataset or experiment.dataset
     shown = [*row.spec.values(), *(f"{key}{_flag_value(v)}" for key, v in row.recipe.items())]
     shown += [base.name] if budget.recipe is None else []
-    shown += [dtype] if dtype not in (None, {**budget.changes}.get("dtype", base.dtype)) else []
+    shown += [dtype] if dtype not in (None, usual) else []
     name = "-".join(map(str, (dataset, row.model, *shown, f"seed{seed}")))
     flags = ["--dataset", dataset, "--model", row.model, "--recipe", base.name]
     for key, value in {**row.spec, **changes, "seed": seed}.items():
@@ -134,19 +135,15 @@ def of_row(
     return Planned(name, budget, dataset, row.model, row.spec, recipe, (*flags, *budget.flags))
 
 
-def _changed(base: Recipe, changes: dict[str, Any]) -> Recipe:
-    values = {each.name: getattr(base, each.name) for each in fields(Recipe)}
-    return Recipe(**{**values, **changes})
-
-
 def _scaled(
     changes: dict[str, Any], base: Recipe, budget: Budget, experiment: Experiment
 ) -> dict[str, Any]:
-    """A row's changes, with as much less warm-up as the budget has fewer epochs."""
+    """A row's changes, with as much less warm-up as the budget has fewer epochs, but one."""
     epochs, full = budget.changes.get("epochs", base.epochs), RECIPES[experiment.recipe].epochs
     if "warmup_epochs" not in changes or epochs >= full:
         return changes
-    return {**changes, "warmup_epochs": round(changes["warmup_epochs"] * epochs / full)}
+    scaled = round(changes["warmup_epochs"] * epochs / full)
+    return {**changes, "warmup_epochs": max(scaled, 1)}
 
 
 def _flag_value(value: Any) -> str:

@@ -50,7 +50,7 @@ def record(run: RunDirectory) -> dict[str, Any]:
         "dataset": run.data["dataset"],
         "recipe": asdict(run.recipe),
         "spec": json.loads(run.spec.to_json()),
-        "start": {name: run.data.get(name) for name in ("weights", "freeze")},
+        "start": {name: run.data.get(name) for name in ("weights", "freeze", "hold_out")},
         "final_top1": rows[-1]["val_top1"],
         "final_top5": rows[-1]["val_top5"],
         "best_top1": best["val_top1"],

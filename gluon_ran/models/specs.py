@@ -69,7 +69,7 @@ def _cifar_preresnet(depth: int) -> Spec:
     return replace(
         _cifar_thin(56),
         name=f"cifar_preresnet{depth}",
-        source="arXiv 1603.05027: pre-activation ResNet of bottlenecks, the paper's baseline at 164",
+        source="arXiv 1603.05027: pre-activation ResNet; the paper compares with 164 layers",
         modules=(0, 0, 0),
         mask_depths=(0, 0, 0),
         units_before=(units,) * 3,

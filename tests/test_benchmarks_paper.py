@@ -1,0 +1,214 @@
+"""benchmarks/paper.py: that each row trains what it says, and what becomes of its runs.
+
+The trainings are of a script that writes a run directory of made-up numbers.
+"""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+from benchmark_modules import imported
+from scripts import script
+from small import SPEC, data_record
+
+from gluon_ran.models import find_spec
+from gluon_ran.training import RunDirectory, get_recipe
+
+FAKE = """
+import json, shutil, signal, sys, time
+from pathlib import Path
+flags = sys.argv[1:]
+if "--save-dir" not in flags:  # evaluation
+    out = Path(flags[flags.index("--out") + 1])
+    out.mkdir()
+    (out / "evaluation.json").write_text(json.dumps({{"confusion": [[3, 1], [0, 4]]}}))
+    sys.exit()
+path = Path(flags[flags.index("--save-dir") + 1])
+with open(path.parent / "started", "a") as started:
+    started.write(path.name + "\\n")
+if {wait}:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+    print("waits", flush=True)
+    time.sleep(60)
+if "local_conv" in flags and {fail}:
+    sys.exit("error: it went wrong")
+shutil.copytree({finished!r}, path)
+"""
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A run directory of one epoch."""
+    path = tmp_path / "finished"
+    run = RunDirectory.start(path, SPEC, get_recipe("digits", epochs=1), data_record())
+    run.write_metrics({"epoch": 0, "val_top1": 0.625, "val_top5": 1.0, "losses": [2.0]})
+    (path / "train.log").write_text("2026-01-01 00:00:00 a\n2026-01-01 00:01:00 b\n")
+    return path
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    with imported(monkeypatch, "paper", "paper_plan", "paper_runs", "paper_experiments") as found:
+        yield found
+
+
+@pytest.fixture
+def run(modules, monkeypatch, tmp_path, finished):
+    """Runs the command line with the script in the place of training."""
+
+    def act(*flags, fail=False, wait=False):
+        fake = tmp_path / "fake.py"
+        fake.write_text(FAKE.format(finished=str(finished), fail=fail, wait=wait))
+        monkeypatch.setattr(modules[2], "_TRAIN", str(fake))
+        monkeypatch.setattr(modules[2], "_EVALUATE", str(fake))
+        where = ("--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results"))
+        return modules[0].main(["run", *flags, *where])
+
+    return act
+
+
+def started(tmp_path, budget="smoke"):
+    return (tmp_path / "runs" / budget / "started").read_text().split()
+
+
+@pytest.mark.parametrize("budget", ["smoke", "short", "full"])
+def test_the_flags_of_each_row_are_its_recipe_and_network(modules, budget):
+    _, plan, _, experiments = modules
+    parser, flags = script("cifar10_train").make_parser(), script("flags")
+    for experiment in experiments.EXPERIMENTS.values():
+        for row in experiment.rows:
+            planned = plan.of_row(experiment, row, plan.BUDGETS[budget], 7)
+            args = parser.parse_args(planned.flags)
+            assert flags.recipe_from(args) == planned.recipe
+            assert planned.recipe.seed == 7
+            kept = {k: v for k, v in row.recipe.items() if k != "warmup_epochs"}
+            assert all(getattr(planned.recipe, key) == value for key, value in kept.items())
+            asked = find_spec(args.model, **flags.spec_changes(args))
+            wanted = find_spec(row.model, **row.spec, zero_init=asked.zero_init)
+            assert asked == wanted
+            flags.refuse_unfit_flags(args, args.dataset)
+
+
+def test_one_name_is_one_training(modules):
+    _, plan, _, experiments = modules
+    flags = {}
+    for budget in plan.BUDGETS.values():
+        for experiment in experiments.EXPERIMENTS.values():
+            for row in experiment.rows:
+                for dtype in (None, "float32", "bfloat16"):
+                    each = plan.of_row(experiment, row, budget, 0, dtype)
+                    assert flags.setdefault((budget.name, each.name), each.flags) == each.flags
+    assert len({*flags.values()}) > 200
+
+
+def test_a_network_of_several_tables_is_trained_once(modules):
+    _, plan, _, experiments = modules
+    both = [experiments.EXPERIMENTS[name] for name in ("attention-type", "mask-structure")]
+    runs = plan.plan(both, plan.BUDGETS["short"])
+    assert len(runs) == 2 * 4
+    assert [each.recipe.seed for each in runs] == [0] * 4 + [1] * 4
+
+
+def test_smaller_budgets_warm_up_less(modules):
+    _, plan, _, experiments = modules
+    tricks = experiments.EXPERIMENTS["tricks"]
+    for budget, epochs in (("short", {1}), ("full", {5, 10})):
+        runs = plan.plan([tricks], plan.BUDGETS[budget])
+        assert {each.recipe.warmup_epochs for each in runs} == epochs
+
+
+def test_what_is_done_is_not_trained_again(run, tmp_path, capsys):
+    assert run("mask-structure", "--budget", "smoke") == 0
+    assert "0 of them done before" in capsys.readouterr().out
+    assert run("mask-structure", "attention-type", "--budget", "smoke", "--jobs", "2") == 0
+    assert "4 runs, 2 of them done before" in capsys.readouterr().out
+    assert len(started(tmp_path)) == 4 == len(set(started(tmp_path)))
+    path = tmp_path / "results" / "smoke" / "digits-cifar_attention56_thin-local_conv-seed0.json"
+    result = json.loads(path.read_text())
+    assert result["final_top1"] == 0.625 and result["confusion"] == [[3, 1], [0, 4]]
+    assert result["budget"] == "smoke" and "no result" in result["budget_text"]
+    assert "--mask local_conv" in result["trained_by"] and result["seconds"] == 60
+
+
+def test_rows_and_seeds_can_be_chosen(run, tmp_path):
+    flags = ("--rows", "noise: ResNet-56, (0|30) %", "--seeds", "3,4", "--budget", "smoke")
+    assert run("label-noise", *flags) == 0
+    names = [
+        f"digits-cifar_preresnet56-{n}seed{s}" for s in (3, 4) for n in ("", "label_noise0.3-")
+    ]
+    assert started(tmp_path) == names
+
+
+def test_one_failure_does_not_end_the_others(run, tmp_path, capsys):
+    assert run("mask-structure", "attention-type", "--budget", "smoke", fail=True) == 1
+    assert "local_conv-seed0: " in (told := capsys.readouterr()).err
+    assert "it went wrong" in told.err and "3/4" in told.out
+    assert len(list((tmp_path / "results" / "smoke").iterdir())) == 3
+
+
+def test_results_of_other_settings_and_damaged_ones_are_refused(run, tmp_path, capsys):
+    flags = ("mask-structure", "--rows", "local", "--budget", "smoke")
+    assert run(*flags) == 0
+    (path,) = (tmp_path / "results" / "smoke").iterdir()
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps({**result, "flags": ["--epochs", "9"]}))
+    assert run(*flags) == 1
+    assert "other settings (flags differ)" in capsys.readouterr().err
+    path.write_text("{")
+    assert run(*flags) == 1
+    assert "no result of paper.py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_stops_the_trainings_and_begins_no_other(run, tmp_path, number, code):
+    def signal_once_two_wait():
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            waiting = [p for p in (tmp_path / "runs").rglob("*.out") if "waits" in p.read_text()]
+            if len(waiting) == 2:
+                break
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=signal_once_two_wait)
+    thread.start()
+    assert run("label-noise", "--budget", "smoke", "--jobs", "2", wait=True) == code
+    thread.join()
+    assert len(started(tmp_path)) == 2
+    assert not (tmp_path / "results").exists()
+
+
+def test_list_names_every_experiment_and_what_is_done(modules, run, tmp_path, capsys):
+    assert run("mask-structure", "--budget", "smoke") == 0
+    assert modules[0].main(["list", "--results", str(tmp_path / "results")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("local convolutions" in line and "smoke 1/1" in line for line in lines)
+    for name in modules[3].EXPERIMENTS:
+        assert any(line.startswith(f"{name}:") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "flags, told",
+    [(("--seeds", "1,1"), "different numbers"), (("--rows", "("), "regular expression")],
+)
+def test_flags_that_make_no_sense_are_refused(run, capsys, flags, told):
+    with pytest.raises(SystemExit):
+        run("learning", "--budget", "smoke", *flags)
+    assert told in capsys.readouterr().err
+
+
+def test_rows_that_are_not_there_and_no_jobs_are_refused(run, capsys):
+    for flags, told in ((("--rows", "nothing"), "in no label"), (("--jobs", "0"), "at least 1")):
+        assert run("learning", "--budget", "smoke", *flags) == 1
+        assert told in capsys.readouterr().err
+
+
+def test_help_tells_of_the_budgets(modules, capsys):
+    with pytest.raises(SystemExit):
+        modules[0].main(["run", "--help"])
+    told = capsys.readouterr().out
+    for name in modules[1].BUDGETS:
+        assert f"  {name}: " in told
