@@ -53,10 +53,12 @@ def test_the_built_trunk_has_the_depth_of_the_name(name):
     depth = weighted_layers_along_the_trunk(net)
     assert depth == spec.trunk_depth
     if name != "cifar_attention_compact":
-        assert depth == int(re.search(r"attention[a-z]*(\d+)", name).group(1))
+        assert depth == int(re.search(r"(?:attention[a-z]*|preresnet)(\d+)", name).group(1))
     modules = len(blocks(net, AttentionModule))
     assert modules == sum(spec.modules)
-    if not name.startswith(("attention452", "cifar_attention452", "cifar_attention_compact")):
+    if modules and not name.startswith(
+        ("attention452", "cifar_attention452", "cifar_attention_compact")
+    ):
         assert depth == 36 * modules / 3 + 20
 
 
