@@ -1,5 +1,6 @@
 """The networks: what they are (spec), how they are built (network), by name (zoo), their cost."""
 
+from gluon_ran.models.attention_maps import AttentionMaps
 from gluon_ran.models.baseline import Baseline, list_baselines
 from gluon_ran.models.card import Card, read_card, save_with_card
 from gluon_ran.models.network import ResidualAttentionNet
@@ -19,6 +20,7 @@ from gluon_ran.models.zoo import (
 
 __all__ = [
     "SPECS",
+    "AttentionMaps",
     "Baseline",
     "Card",
     "ModelSummary",
