@@ -1,7 +1,22 @@
-"""Figures of a run; matplotlib is imported when the first one is drawn."""
+"""Figures of runs, and pages of them; matplotlib is imported when the first one is drawn."""
 
+from gluon_ran.visualize.bars import Bar, plot_bars
 from gluon_ran.visualize.confusion import plot_confusion
 from gluon_ran.visualize.curves import plot_curves
+from gluon_ran.visualize.epochs import Curve, epoch_limits, plot_epochs
+from gluon_ran.visualize.lines import Line, plot_lines
 from gluon_ran.visualize.masks import mean_masks, plot_masks
 
-__all__ = ["mean_masks", "plot_confusion", "plot_curves", "plot_masks"]
+__all__ = [
+    "Bar",
+    "Curve",
+    "Line",
+    "epoch_limits",
+    "mean_masks",
+    "plot_bars",
+    "plot_confusion",
+    "plot_curves",
+    "plot_epochs",
+    "plot_lines",
+    "plot_masks",
+]
