@@ -42,7 +42,8 @@ table { border-collapse: collapse; font-size: 0.95rem; line-height: 1.35;
   font-variant-numeric: tabular-nums; border-bottom: 1.5px solid #222; }
 th, td { padding: 0.32rem 0.75rem; text-align: right; }
 th { font-weight: 600; vertical-align: bottom; }
-td { white-space: nowrap; }
+thead th { min-width: 3.7rem; }
+td { white-space: nowrap; vertical-align: baseline; }
 th[scope="colgroup"] { text-align: left; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0.1rem; white-space: normal;
   min-width: 8.5rem; }
@@ -51,13 +52,14 @@ thead { border-top: 1.5px solid #222; border-bottom: 1px solid #222; }
 tbody tr + tr { border-top: 1px solid #e4e4e4; }
 .apart { min-width: 6.5rem; border-left: 3px double #222; background: #f5f5f5; color: #555; }
 td.text, th.text { text-align: left; white-space: normal; min-width: 12rem; }
+td.text code { display: block; min-width: 28rem; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-start; }
 figure { margin: 1.2rem 0; max-width: 100%; }
 .figures figure { margin: 0.8rem 0; }
 .figures figcaption { max-width: 22rem; }
 img { display: block; max-width: 100%; height: auto; }
 .wide { overflow-x: auto; }
-.wide img { max-width: max(100%, 32rem); }
+.wide img { max-width: max(100%, 40rem); }
 figcaption { padding-top: 0.4rem; max-width: 42rem; }
 summary { cursor: pointer; padding: 0.35rem 0; }
 @media (max-width: 34rem) { th, td { padding: 0.32rem 0.4rem; }
