@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from paper_collect import Collected
 from paper_figures import Figure
+from record_run import finished_rows
 
 from gluon_ran.data import Dataset, load_dataset
 from gluon_ran.data.cifar import CIFAR
@@ -71,6 +72,7 @@ def _candidates(collected: Collected) -> list[tuple[str, dict[str, Any]]]:
 
 def _draw(name: str, label: str, run: Path, path: Path, data: dict[Any, Dataset]) -> Figure:
     trained = find_trained(run, "last")
+    finished_rows(trained.run)  # refuses one that is still going on
     test = _test_set(trained.run, data)
     indices = _one_a_class(test)
     net = trained.network()

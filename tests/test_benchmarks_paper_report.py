@@ -257,7 +257,13 @@ def test_masks_are_drawn_of_the_runs_that_are_there(modules, tmp_path, monkeypat
     first = found.tables[0].entries[0].results[0]["name"]
     assert modules.masks.draw_masks(found, tmp_path, tmp_path) == ([], [])
     recipe = replace(RECIPE, epochs=1)
-    train(recipe=recipe, run=new_run(tmp_path / "full" / first, recipe))
+    run = new_run(tmp_path / "full" / first, recipe)
+    train(recipe=recipe, run=run)
+    rows = (run.path / "metrics.jsonl").read_text()
+    (run.path / "metrics.jsonl").write_text("")
+    drawn, left_out = modules.masks.draw_masks(found, tmp_path, tmp_path)
+    assert drawn == [] and "0 of 1 epochs" in left_out[0]
+    (run.path / "metrics.jsonl").write_text(rows)
     drawn, left_out = modules.masks.draw_masks(found, tmp_path, tmp_path)
     assert drawn == [] and len(left_out) == 1 and "'small' is unknown" in left_out[0]
     test = dataset(classes=3)
