@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import loss_curves
+import paper_collect
 import pipeline_table
 import scaling_lines
 import throughput_report
 import training_memory
 from marks import add_flags, between, update
+from paper_plan import BUDGETS
+from paper_runs import RESULT_FOLDER
 from provenance import RESULTS, ROOT
 
 TABLES = {
@@ -24,6 +27,8 @@ TABLES = {
     "cifar_pipeline": pipeline_table.markdown,
     "imagenet_pipeline": pipeline_table.markdown,
 }
+# Budgets of paper.py, whose results are a folder.
+BUDGET_TABLES = {"paper_short": "short"}
 
 
 def marks(name: str) -> tuple[str, str]:
@@ -35,7 +40,7 @@ def updated(readme: str, results: Path) -> str:
     """A README with the tables of all results that are there.
 
     Raises:
-        ValueError: it does not have the marks of one, or a result is not JSON.
+        ValueError: it does not have the marks of one, or a result is damaged.
         OSError: a result can't be read.
     """
     for name, render in TABLES.items():
@@ -43,6 +48,10 @@ def updated(readme: str, results: Path) -> str:
         if path.exists():
             result = json.loads(path.read_text(encoding="utf-8"))
             readme = between(readme, *marks(name), render(result))
+    for name, budget in BUDGET_TABLES.items():
+        found = paper_collect.collect_budget(results / RESULT_FOLDER, BUDGETS[budget])
+        if found.tables:
+            readme = between(readme, *marks(name), paper_collect.markdown(found))
     return readme
 
 

@@ -29,13 +29,18 @@ def set_title(ax: Any, text: str, pad: float) -> None:
     ax.set_title(text, loc="left", fontsize=TITLE_PT, color=INK, pad=pad, parse_math=False)
 
 
-def save_png(figure: Any, path: str | os.PathLike[str]) -> None:
+def save_png(figure: Any, path: str | os.PathLike[str], dpi: int = _DPI) -> None:
     """Writes the figure, with all that reaches beyond its edges, at once or not at all.
+
+    Args:
+        figure: from `new_figure`.
+        path: the PNG; an older one is replaced.
+        dpi: dots an inch.
 
     Raises:
         OSError: the folder is not there or can't be written.
     """
-    content = _png(figure, _DPI)
+    content = _png(figure, dpi)
     target = Path(path)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
