@@ -314,6 +314,14 @@ def test_an_address_is_asked_once(root, tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == [".lock", f"{NAME}.json", f"{NAME}.params"]
 
 
+def test_a_name_may_have_any_letters(root):
+    name = "gr\u00fcn #1 a%20b?.v2"
+    put(root, name)
+    with serve(root) as server:
+        whole = (root / f"{name}.params").read_bytes()
+        assert find_pretrained(name, server.url).read_bytes() == whole
+
+
 def test_two_addresses_are_two_folders(root, tmp_path):
     put(tmp_path / "other", NAME)
     with serve(tmp_path) as server:
