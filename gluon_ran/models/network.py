@@ -9,12 +9,13 @@ from typing import Any, Callable, Iterator
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models.attention import AttentionModule, MaskHead
+from gluon_ran.models.attention_maps import AttentionMaps, KeptGraphs, mask_graph
 from gluon_ran.models.spec import Spec
 from gluon_ran.models.units import BEFORE_SIGMOID, UNITS, Norm, conv
 from gluon_ran.models.upsampling import Blocked, Plane, Trace
 
-from mxnet import autograd, nd, sym
-from mxnet.gluon import HybridBlock, SymbolBlock, nn
+from mxnet import nd, sym
+from mxnet.gluon import HybridBlock, nn
 
 
 class _PictureBlock(HybridBlock):
@@ -186,9 +187,7 @@ class ResidualAttentionNet(_PictureBlock):
         norm_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(spec, Trace(spec.input_size))
-        # The graph of the last size, since making one takes far longer than a pass; as an
-        # attribute of its own Gluon would take it for a part of the network.
-        self._masks = SimpleNamespace(key=None, block=None)
+        self._graphs = KeptGraphs()
         # How it was before: grad_req of parameters and use_global_stats of norms, by name.
         self._thawed = SimpleNamespace(grad_reqs={}, statistics={})
         with self.name_scope():
@@ -249,7 +248,7 @@ class ResidualAttentionNet(_PictureBlock):
                     _use_running_statistics(norm, True)
         self._clear_cached_op()
         self.features._clear_cached_op()
-        self._masks.key = None
+        self._graphs.forget()
 
     def _unfreeze(self) -> None:
         parameters, norms = self._collect_params_with_prefix(), _norms(self)
@@ -266,18 +265,25 @@ class ResidualAttentionNet(_PictureBlock):
             x: (N, channels, H, W).
 
         Returns:
-            An (N, C, H / s, W / s) array in (0, 1) for each module, s its stage's stride.
+            An (N, C, H / s, W / s) array for each module, s its stage's stride: in (0, 1), or
+            (-1, 1) for the attention "channel".
         """
-        kept, key = self._masks, (x.shape[2:], self.blocked)
-        if kept.key != key:
-            graph = self.mask_graph(x.shape)
-            if graph is None:
-                return []
-            data = sym.var("data", dtype="float32")
-            kept.block, kept.key = SymbolBlock(graph, data, params=self.collect_params()), key
-        with autograd.pause():
-            output = kept.block(x)
-        return output if isinstance(output, (list, tuple)) else [output]
+        check_input_shape(self._spec, x.shape)
+        return self._graphs.masks(self, x)
+
+    def attention(self, x: nd.NDArray) -> list[AttentionMaps]:
+        """The trunk before each soft mask, the mask, and their product; see `masks`.
+
+        One pass gives all of them, so the masks are those of the other two.
+
+        Args:
+            x: (N, channels, H, W).
+
+        Returns:
+            Three (N, C, H / s, W / s) arrays for each module.
+        """
+        check_input_shape(self._spec, x.shape)
+        return self._graphs.attention(self, x)
 
     def mask_graph(self, shape: tuple[int, ...]) -> sym.Symbol | None:
         """The symbol of all masks for pictures "data" of a shape; None without modules.
@@ -285,16 +291,7 @@ class ResidualAttentionNet(_PictureBlock):
         Args:
             shape: (N, channels, H, W).
         """
-        with self.traced_for(shape):
-            internals = self(sym.var("data", dtype="float32")).get_internals()
-        masks = [internals[f"{head.prefix}mask_output"] for head in self._mask_heads()]
-        return sym.Group(masks) if masks else None
-
-    def _mask_heads(self) -> Iterator[MaskHead]:
-        for stage in self.features.stages:
-            for block in stage:
-                if isinstance(block, AttentionModule):
-                    yield block.head
+        return mask_graph(self, shape)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """(N, channels, H, W) to (N, classes) scores before the softmax, or to the embedding."""

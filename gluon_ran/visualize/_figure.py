@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 INK, MUTED, FAINT = "#222222", "#666666", "#d9d9d9"
 TITLE_PT, LABEL_PT, SMALL_PT = 10, 9, 8
-_DPI = 200
+_DPI, _SCREEN_DPI = 200, 110
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -33,21 +35,35 @@ def save_png(figure: Any, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: the folder is not there or can't be written.
     """
+    content = _png(figure, _DPI)
+    target = Path(path)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content.getvalue())
+        os.replace(part, target)
+    finally:
+        if part.exists():
+            part.unlink()
+
+
+def as_array(figure: Any) -> np.ndarray:
+    """The figure as `save_png` writes it, for a screen: uint8 (height, width, 3)."""
+    from PIL import Image
+
+    with Image.open(_png(figure, _SCREEN_DPI)) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def _png(figure: Any, dpi: int) -> io.BytesIO:
     buffer = io.BytesIO()
     # No "Software": the same figure gives the same bytes.
     figure.savefig(
         buffer,
         format="png",
-        dpi=_DPI,
+        dpi=dpi,
         bbox_inches="tight",
         pad_inches=0.08,
         metadata={"Software": None},
     )
-    target = Path(path)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(buffer.getvalue())
-        os.replace(part, target)
-    finally:
-        if part.exists():
-            part.unlink()
+    buffer.seek(0)
+    return buffer
