@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from networks import assert_same, pictures, shake
-from small import SPEC, dataset
+from small import TINY, dataset
 from web import serve
 
 import gluon_ran
@@ -38,18 +38,15 @@ from mxnet.gluon import nn
 PACKAGED = sorted(path.stem for path in pretrained.PACKAGED.glob("*.params"))
 NORMALIZATION = Normalization((120, 110, 100), (60, 61, 62))
 NAME = "cifar_attention56_thin"
-# The network that has that name here: one module, built in a moment.
-TINY = replace(
-    SPEC, name=NAME, widths=(16,), strides=(1,), modules=(1,), mask_depths=(1,), units_before=(1,),
-    units_after=(0,), classes=10, t=1,
-)  # fmt: skip
+# The network that has that name here.
+TEN = replace(TINY, name=NAME, classes=10)
 
 
 @pytest.fixture(autouse=True)
 def world(tmp_path, monkeypatch):
     """An empty package, a zoo with a tiny network, a cache of the test's own, no waiting."""
     monkeypatch.setattr(pretrained, "PACKAGED", tmp_path / "package")
-    monkeypatch.setitem(SPECS, NAME, TINY)
+    monkeypatch.setitem(SPECS, NAME, TEN)
     monkeypatch.setenv("MXNET_HOME", str(tmp_path / "mxnet"))
     monkeypatch.delenv(pretrained.VARIABLE, raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -60,7 +57,7 @@ def put(folder, name, net=None, training=None, **changes):
     """Weights of a network, by itself a new one, in a folder; the network."""
     folder.mkdir(exist_ok=True)
     if net is None:
-        net = build(change_spec(TINY, **changes))
+        net = build(change_spec(TEN, **changes))
         net.initialize()
         shake(net)
     card = Card(net.spec, NORMALIZATION, training=training)
@@ -71,6 +68,7 @@ def put(folder, name, net=None, training=None, **changes):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
+    mx.random.seed(0)  # made before each test's own
     put(folder, NAME)
     return folder
 
@@ -136,7 +134,7 @@ def test_a_name_gives_the_networks_weights(root):
 
 
 def test_every_way_to_a_network_takes_trained_weights(root, monkeypatch):
-    monkeypatch.setitem(SPECS, "attention56", replace(TINY, name="attention56"))
+    monkeypatch.setitem(SPECS, "attention56", replace(TEN, name="attention56"))
     net = put(root, "attention56")
     assert_equal_networks(gluon_ran.get_attention_net(56, pretrained=True, root=root), net)
     with pytest.raises(WeightsError, match="there are for attention56"):

@@ -172,7 +172,7 @@ def test_evaluation_refuses_what_cannot_be_before_pictures_are_read(tmp_path, ca
         (["run", "--dataset", "cifar100"], "for 3 classes and cifar100 has 100"),
         ([str(bare), "--model", "cifar_attention56_thin"], "not hold the weights of this network"),
         ([str(checkpoint), "--checkpoint", "last"], "leave out --checkpoint"),
-        (["nowhere"], "there are no weights at nowhere"),
+        (["nowhere"], "there are no weights for 'nowhere'"),
     ):
         assert evaluate(*flags) == 1
         assert message in capsys.readouterr().err

@@ -61,7 +61,8 @@ def get_model(
         return build(find_spec(name, classes, **changes), norm_layer, norm_kwargs)
     found = locate(name, root)
     if found is None:
-        raise no_weights(name, root)
+        untrained = "; without pretrained it is built untrained" if _in_zoo(name) else ""
+        raise WeightsError(f"{no_weights(name, root)}{untrained}")
     weights, card = found
     spec = _agreed(name, card.spec, classes, changes)
     _check_norm(name, norm_kwargs)
@@ -76,12 +77,16 @@ def get_model(
     return net
 
 
+def _in_zoo(name: str) -> bool:
+    return name in (*SPECS, *BASELINES)
+
+
 def _agreed(
     name: str, told: Spec | Baseline, classes: int | None, changes: dict[str, Any]
 ) -> Spec | Baseline:
     """The Spec of weights, with changes that leave the network what it is."""
     asked = told
-    if name in (*SPECS, *BASELINES):
+    if _in_zoo(name):
         asked = find_spec(name, told.classes if classes is None else classes, **changes)
     else:
         asked = change_spec(told, classes, **changes)

@@ -86,8 +86,8 @@ def no_weights(name: str, root: str | os.PathLike[str] | None = None) -> Weights
     names = list_pretrained(root)
     looked = " and ".join(map(_described, _places(root)))
     there = f"there are for {', '.join(names)}" if names else "there are none at all"
-    hint = "; without pretrained it is built untrained" if name in (*SPECS, *BASELINES) else ""
-    hint = hint or did_you_mean(name, (*names, *SPECS))
+    known = dict.fromkeys((*names, *SPECS, *BASELINES))
+    hint = "" if name in known else did_you_mean(name, known)
     return WeightsError(f"there are no weights for {name!r} in {looked}; {there}{hint}")
 
 

@@ -15,12 +15,10 @@ from gluon_ran.models import (
     Spec,
     WeightsError,
     build,
-    list_pretrained,
     load_weights,
     read_card,
 )
-from gluon_ran.models.pretrained import locate
-from gluon_ran.models.zoo import did_you_mean
+from gluon_ran.models.pretrained import locate, no_weights
 from gluon_ran.training.manifest import (
     CheckpointError,
     checked_file,
@@ -85,19 +83,18 @@ def find_trained(
         RunError, CheckpointError: a run directory is damaged or has no such checkpoint.
     """
     path = Path(path)
-    if len(path.parts) == 1 and not path.exists():
+    if len(path.parts) == 1 and path.suffix != ".params" and not path.exists():
         found = locate(path.name, root)
-        if found is not None:
-            return Trained(*found)
+        if found is None:
+            raise WeightsError(f"no run is called {path}, and {no_weights(path.name, root)}")
+        return Trained(*found)
     if path.is_dir():
         run = RunDirectory.open(path)
         return Trained(_checkpoint(run, which), _card_of(run), run)
     if not path.is_file():
-        names = list_pretrained(root)
-        named = f" or a name of trained weights, {', '.join(names)}" if names else ""
-        hint = did_you_mean(path.name, names)
         raise WeightsError(
-            f"there are no weights at {path}: give a run directory or a .params file{named}{hint}"
+            f"there are no weights at {path}: give a run directory, a .params file or a name of "
+            "trained weights"
         )
     folder = path.resolve().parent
     if folder.name == RunDirectory.CHECKPOINTS and (folder.parent / "recipe.json").is_file():

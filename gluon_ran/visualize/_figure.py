@@ -33,7 +33,7 @@ def save_png(figure: Any, path: str | os.PathLike[str]) -> None:
     """Writes the figure, with all that reaches beyond its edges, at once or not at all.
 
     Raises:
-        OSError: the folder is not there or can't be written.
+        OSError: the folder is not there or can't be written; names `path`.
     """
     content = _png(figure, _DPI)
     target = Path(path)
@@ -41,6 +41,8 @@ def save_png(figure: Any, path: str | os.PathLike[str]) -> None:
     try:
         part.write_bytes(content.getvalue())
         os.replace(part, target)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(target)) from error
     finally:
         if part.exists():
             part.unlink()
