@@ -42,6 +42,8 @@ def save_png(figure: Any, path: str | os.PathLike[str]) -> None:
         part.write_bytes(content.getvalue())
         os.replace(part, target)
     except OSError as error:
+        if error.errno is None:
+            raise
         raise type(error)(error.errno, error.strerror, str(target)) from error
     finally:
         if part.exists():
