@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 from networks import assert_close, assert_same, blocks, narrow, pictures
 
+from gluon_ran.models import AttentionMaps
 from gluon_ran.models.attention import AttentionModule
-from gluon_ran.models.attention_maps import AttentionMaps, attention_graph
+from gluon_ran.models.attention_maps import attention_graph
 
 from mxnet import autograd, nd, sym
 

@@ -108,7 +108,9 @@ def test_a_run_is_trained_gone_on_with_and_evaluated(tmp_path, capsys):
 
 
 def test_the_last_checkpoint_scores_what_the_run_logged(tmp_path):
-    assert train("--save-dir", "run") == 0
+    assert train("--save-dir", "run", "--mask-period", "2") == 0
+    (events,) = (tmp_path / "run" / "events").iterdir()
+    assert events.read_bytes().count(b"mask/test_pictures") == 1
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert evaluate("run", "--checkpoint", "last", "--out", "scores") == 0
     result = json.loads((tmp_path / "scores" / "evaluation.json").read_text())
@@ -144,6 +146,7 @@ def test_a_weights_file_is_evaluated_with_its_model(tmp_path, capsys):
         (["--resume"], "has no checkpoint to go on from"),
         (["--resume", "nowhere"], "nowhere is not a run directory"),
         (["--lr", "1e30", "--lr-mode", "step"], "lower the learning rate"),
+        (["--mask-period", "1", "--model", "cifar_resnet20_v1"], "has no masks to show"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_exit_code_1(flags, message, capsys):

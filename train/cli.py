@@ -135,6 +135,11 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         help="where the TensorBoard events and train.log go (default: RUN/events and RUN)",
     )  # fmt: skip
     group.add_argument(
+        "--mask-period", type=_count, default=0, metavar="EPOCHS",
+        help="have the TensorBoard events show the soft masks over four test pictures, behind "
+        "every so many epochs and the last one; 0: never (default: 0)",
+    )  # fmt: skip
+    group.add_argument(
         "--save-period", type=_count, default=10, metavar="EPOCHS",
         help="keep the weights of every so many epochs, besides last and best; 0: none "
         "(default: 10)",
@@ -232,6 +237,7 @@ def train(args: argparse.Namespace) -> int:
         max_skips=args.max_skips,
         step_back=args.on_divergence == "step-back",
         log_dir=args.log_dir,
+        mask_period=args.mask_period,
     )
     return _report(run, history, group)
 

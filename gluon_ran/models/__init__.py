@@ -1,5 +1,6 @@
 """The networks: what they are (spec), how they are built (network), by name, and their cost."""
 
+from gluon_ran.models.attention_maps import AttentionMaps
 from gluon_ran.models.baseline import Baseline, list_baselines
 from gluon_ran.models.by_name import get_attention_cifar, get_attention_net, get_model
 from gluon_ran.models.card import Card, read_card, save_with_card
@@ -13,6 +14,7 @@ from gluon_ran.models.zoo import build, change_spec, find_spec, spec_from_json
 
 __all__ = [
     "SPECS",
+    "AttentionMaps",
     "Baseline",
     "Card",
     "ModelSummary",

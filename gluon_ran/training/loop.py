@@ -21,6 +21,7 @@ from gluon_ran.training.epoch import Meter, SoftBatches, TrainingDiverged, shrun
 from gluon_ran.training.evaluation import evaluate
 from gluon_ran.training.history import EpochResult, History
 from gluon_ran.training.interrupt import StopRequest
+from gluon_ran.training.mask_pictures import MaskPictures, check_mask_period
 from gluon_ran.training.monitor import LOG, Board
 from gluon_ran.training.precision import check_dtype
 from gluon_ran.training.recipe import Recipe, size_at
@@ -52,6 +53,7 @@ def fit(
     max_skips: int = 10,
     step_back: bool = False,
     log_dir: Path | None = None,
+    mask_period: int = 0,
     progress: bool = True,
 ) -> History:
     """Trains a network.
@@ -93,11 +95,14 @@ def fit(
         step_back: go back to the last checkpoint then, with half the learning rate, up to five
             times; else stop.
         log_dir: where the MXBoard events go; the run's "events" if None.
+        mask_period: have the events show the soft masks over a few pictures of the validation
+            batches, behind every so many epochs and the last one; 0 for never.
         progress: show a bar on a terminal, else lines in the log "gluon_ran".
 
     Raises:
         ValueError: the precision is not one that the devices have, a size not one that the network
-            takes, a label not of `classes`, `recompute` on a GPU, or a `kvstore` that can't be.
+            takes, a label not of `classes`, `recompute` on a GPU, a `kvstore` that can't be, or a
+            `mask_period` for a network without masks or without validation batches.
         TrainingDiverged: losses or gradients were not finite for too long, or a weight or the
             validation loss is not. What was saved before stays.
         CheckpointError: all checkpoints to go on from are damaged.
@@ -107,6 +112,7 @@ def fit(
     check_dtype(recipe.dtype, contexts)
     check_kvstore(kvstore)
     _check_sizes(net, recipe)
+    check_mask_period(mask_period, net, validation)
     group = join(kvstore)
     run = run if group.rank == 0 else None
     with ExitStack() as stack:
@@ -129,6 +135,7 @@ def fit(
             saver.draw_curves()
         work = _Work(
             recipe, train, validation, classes, stepper, history, board, saver,
+            MaskPictures(mask_period if board is not None else 0, recipe),
             stack.enter_context(StopRequest()),
             {"workers": workers, "progress": progress, "max_skips": max_skips},
         )  # fmt: skip
@@ -154,6 +161,7 @@ class _Work:
     history: History
     board: Board | None
     saver: Saver
+    masks: MaskPictures
     stop: StopRequest
     settings: dict[str, Any]
 
@@ -188,7 +196,7 @@ def _train_from(start: int, state: dict[str, Any], work: _Work) -> None:
         state = {"in_a_row": meter.in_a_row}
         saver.behind_epoch(result, state)
         if work.board is not None:
-            _show(work.board, work.stepper, result, batches, with_pictures=epoch == start)
+            _show(work, result, batches, with_pictures=epoch == start)
         history.add(result)
         if epoch + 1 < recipe.epochs and stop.agreed(group):
             LOG.info("interrupted behind epoch %d of %d", epoch + 1, recipe.epochs)
@@ -249,6 +257,7 @@ def _sized_until_stop(epoch: int, work: _Work) -> Iterator[tuple]:
     for images, labels in work.validation:
         if alone and work.stop.requested:
             raise _Stopped
+        work.masks.take(images, labels)
         yield shrunk(images, epoch, work.recipe), labels
 
 
@@ -273,13 +282,13 @@ def _log(result: EpochResult, recipe: Recipe) -> None:
     LOG.info("%s; lr %.4g, %.1f img/s", text, result.lr, result.images_per_second)
 
 
-def _show(
-    board: Board, stepper: Stepper, result: EpochResult, batches: SoftBatches, with_pictures: bool
-) -> None:
-    step = result.epoch + 1
+def _show(work: _Work, result: EpochResult, batches: SoftBatches, with_pictures: bool) -> None:
+    board, step = work.board, result.epoch + 1
     board.epoch(asdict(result))
+    if work.masks.due(result.epoch):
+        board.figure("mask/test_pictures", work.masks.draw(result.epoch, work.stepper), step)
     if batches.first is None:
         return
-    board.masks(stepper.masks(batches.first[:32]), step)
+    board.masks(work.stepper.masks(batches.first[:32]), step)
     if with_pictures:
         board.pictures("pictures/training", batches.first, step)

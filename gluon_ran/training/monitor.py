@@ -84,6 +84,13 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
+def stretched(images: np.ndarray) -> np.ndarray:
+    """Normalised pictures, (N, C, H, W), each stretched to the range from 0 to 1."""
+    low = images.min(axis=(1, 2, 3), keepdims=True)
+    high = images.max(axis=(1, 2, 3), keepdims=True)
+    return (images - low) / np.maximum(high - low, 1e-6)
+
+
 class Board:
     """Writes a run's events for TensorBoard through MXBoard.
 
@@ -119,11 +126,11 @@ class Board:
 
     def pictures(self, tag: str, images: np.ndarray, step: int) -> None:
         """Writes normalised pictures, (N, 3, H, W), each stretched to the full range."""
-        images = images[:64]
-        low = images.min(axis=(1, 2, 3), keepdims=True)
-        high = images.max(axis=(1, 2, 3), keepdims=True)
-        shown = (images - low) / np.maximum(high - low, 1e-6)
-        self._writer.add_image(tag, mx.nd.array(shown), global_step=step)
+        self._writer.add_image(tag, mx.nd.array(stretched(images[:64])), global_step=step)
+
+    def figure(self, tag: str, image: np.ndarray, step: int) -> None:
+        """Writes a figure, uint8 (height, width, 3), as it is."""
+        self._writer.add_image(tag, image.transpose(2, 0, 1), global_step=step)
 
     def masks(self, masks: Iterable[mx.nd.NDArray], step: int) -> None:
         """Writes a histogram of each module's mask."""
