@@ -36,7 +36,7 @@ from mxnet.gluon import Block, HybridBlock
 
 WEIGHTS = ROOT / "gluon_ran" / "weights"
 # Pictures of the test set that tests/test_models_pretrained.py scores.
-FIRST = 1000
+FIRST = 500
 CALIBRATION_PICTURES = 512
 PACKAGES = ("mxnet", "numpy")
 
