@@ -41,7 +41,8 @@ setup(
     # Has `pip install -e` put this folder on the path. Else, where Python starts in the folder
     # above, a clone called gluon_ran is found before the package in it.
     package_dir={"": "."},
-    package_data={"gluon_ran": ["py.typed"]},
+    package_data={"gluon_ran": ["py.typed", "weights/*.params", "weights/*.json"]},
+    entry_points={"console_scripts": ["gluon-ran = gluon_ran.commands:main"]},
     python_requires=">=3.8,<3.13",
     install_requires=[
         # MXNet 1.9.1 was written against NumPy 1; 1.23 is the last that still has numpy.bool,

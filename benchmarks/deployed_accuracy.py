@@ -18,10 +18,11 @@ from provenance import RESULTS, provenance, write_json
 
 from gluon_ran.data import Batches, Dataset, load_dataset
 from gluon_ran.deploy import BOUNDS, export_onnx, optimize
+from gluon_ran.models import Card
 from gluon_ran.training import RunError, Trained, evaluate, find_trained
 
 import mxnet as mx
-from mxnet.gluon import Block
+from mxnet.gluon import Block, HybridBlock
 
 BATCH_SIZE = 100
 
@@ -40,6 +41,28 @@ class OnnxNetwork(Block):
         return mx.nd.array(self._session.run(None, {"images": x.asnumpy()})[0])
 
 
+FORMS = (*BOUNDS, "onnx")
+
+
+def served_form(form: str, original: HybridBlock, card: Card, calibration: np.ndarray) -> Block:
+    """A network as it is served.
+
+    Args:
+        form: one of `FORMS`.
+        original: the network.
+        card: what it is of.
+        calibration: normalised pictures, float32 (N, C, H, W).
+
+    Raises:
+        OptimizeError, ExportError: it can't be served so; says why.
+    """
+    if form != "onnx":
+        return optimize(original, form, [calibration])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        return OnnxNetwork(export_onnx(original, path, calibration.shape[2:], card=card))
+
+
 def served_forms(trained: Trained, calibration: np.ndarray) -> dict[str, Block]:
     """The network itself and each form that it is served in, by name.
 
@@ -48,15 +71,9 @@ def served_forms(trained: Trained, calibration: np.ndarray) -> dict[str, Block]:
         calibration: normalised pictures, float32 (N, C, H, W).
     """
     original = trained.network()
-    forms: dict[str, Block] = {"original": original}
-    for precision in BOUNDS:
-        forms[precision] = optimize(original, precision, [calibration])
-    with tempfile.TemporaryDirectory() as folder:
-        size = calibration.shape[2:]
-        file = export_onnx(original, Path(folder) / "network.onnx", size, card=trained.card)
-        forms["onnx"] = OnnxNetwork(file)
+    forms = {form: served_form(form, original, trained.card, calibration) for form in FORMS}
     original.hybridize(static_alloc=True)
-    return forms
+    return {"original": original, **forms}
 
 
 def scores(trained: Trained, train: Dataset, test: Dataset, pictures: int) -> list[dict[str, Any]]:

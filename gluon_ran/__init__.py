@@ -4,11 +4,13 @@ from gluon_ran import _runtime  # noqa: F401  (first: it makes `import mxnet` wo
 from gluon_ran.models import (
     ResidualAttentionNet,
     Spec,
+    find_pretrained,
     get_attention_cifar,
     get_attention_net,
     get_model,
     list_baselines,
     list_models,
+    list_pretrained,
     load_weights,
     summary,
 )
@@ -21,6 +23,7 @@ __all__ = [
     "ResidualAttentionNet",
     "Spec",
     "evaluate",
+    "find_pretrained",
     "fit",
     "get_attention_cifar",
     "get_attention_net",
@@ -28,6 +31,7 @@ __all__ = [
     "get_recipe",
     "list_baselines",
     "list_models",
+    "list_pretrained",
     "load_weights",
     "summary",
 ]

@@ -22,6 +22,12 @@ SPEC = Spec(
     classes=3,
 )
 
+# One module, built in a moment.
+TINY = replace(
+    SPEC, name="tiny", widths=(16,), strides=(1,), modules=(1,), mask_depths=(1,),
+    units_before=(1,), units_after=(0,), t=1,
+)  # fmt: skip
+
 RECIPE = Recipe(
     name="small", source="tests", epochs=3, batch_size=8, lr=0.05, lr_mode="cosine", seed=5
 )

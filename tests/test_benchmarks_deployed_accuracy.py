@@ -66,7 +66,7 @@ def test_the_onnx_file_is_scored_as_a_block(accuracy, trained, tmp_path):
 
 def test_the_command_scores_each_form(accuracy, trained, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(accuracy, "BOUNDS", {"float32": 1e-4})  # int8 takes long
+    monkeypatch.setattr(accuracy, "FORMS", ("float32", "onnx"))  # int8 takes long
     monkeypatch.setattr(accuracy, "load_dataset", lambda name, folder: (dataset(), dataset()))
     out = tmp_path / "result.json"
     assert accuracy.main([str(trained.run.path), "--out", str(out)]) == 0

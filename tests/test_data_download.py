@@ -10,7 +10,7 @@ import pytest
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.data import DataError
-from gluon_ran.data.download import cache_folder, download, md5_of
+from gluon_ran.data.download import cache_folder, download, download_text, md5_of
 
 import mxnet as mx
 
@@ -83,6 +83,33 @@ def test_a_download_arrives_and_is_not_repeated(server, tmp_path):
     fetch(server, path)
     assert server.ranges == [None]
     assert not list(path.parent.glob("*.part"))
+
+
+def test_a_sha256_is_told_by_its_length(server, tmp_path):
+    checksum = hashlib.sha256(CONTENT).hexdigest()
+    path = download(server.url, tmp_path / "data", checksum)
+    assert path.read_bytes() == CONTENT
+    server.faults = ["damage"]
+    with pytest.raises(DataError, match=f"not have the SHA-256 {checksum}"):
+        download(server.url, tmp_path / "other", checksum, attempts=1)
+
+
+def test_a_text_arrives_or_is_not_there(server, monkeypatch):
+    monkeypatch.setattr("test_data_download.CONTENT", "gr\u00fcn".encode())
+    server.faults = ["break", 503, None, 404, 410]
+    texts = [download_text(server.url, wait_s=0.001) for _ in range(3)]
+    assert texts == ["gr\u00fcn", None, None]
+    assert len(server.ranges) == 5
+
+
+def test_a_text_that_does_not_arrive_is_an_error(server):
+    with pytest.raises(DataError, match="what arrived is no text; check the network"):
+        download_text(server.url, attempts=1)
+    server.faults = [500]
+    with pytest.raises(DataError, match=f"{server.url} could not .*: the server answered 500"):
+        download_text(server.url, attempts=1)
+    with pytest.raises(DataError, match="no connection"):
+        download_text("http://127.0.0.1:9/", attempts=2, wait_s=0.001)
 
 
 def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):

@@ -5,10 +5,19 @@ import signal
 
 import numpy as np
 import pytest
-from networks import NARROW, THIN, assert_same, narrow, pictures
+from networks import NARROW, THIN, assert_same, narrow, pictures, shake
 
 from gluon_ran.data import Normalization
-from gluon_ran.models import Baseline, Card, WeightsError, find_spec, read_card, save_with_card
+from gluon_ran.models import (
+    Baseline,
+    Card,
+    WeightsError,
+    find_spec,
+    load_weights,
+    read_card,
+    save_with_card,
+)
+from gluon_ran.models.params_file import read_params_file
 
 from mxnet import nd
 
@@ -47,6 +56,64 @@ def test_what_is_not_known_is_none(tmp_path):
     save_with_card(arrays(), Card(find_spec(THIN)), tmp_path / "net.params")
     card = read_card(tmp_path / "net.params")
     assert (card.normalization, card.class_names, card.size, card.fit) == (None, (), None, None)
+
+
+def test_a_card_has_how_the_weights_were_trained(tmp_path):
+    record = {"data": "digits", "seconds": 1.5, "recipe": {"lr_steps": [1, 2]}, "start": None}
+    path = tmp_path / "net.params"
+    save_with_card(arrays(), Card(find_spec(THIN), training=record), path)
+    assert read_card(path).training == record
+    with pytest.raises(ValueError, match="training is an object of JSON"):
+        Card(find_spec(THIN), training=["digits"])
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        save_with_card(arrays(), Card(find_spec(THIN), training={"loss": float("nan")}), path, True)
+    assert read_card(path).training == record
+
+
+def test_halves_give_the_scores_of_the_whole(tmp_path):
+    net = narrow()
+    shake(net)
+    half = tmp_path / "half.params"
+    save_with_card(net, Card(net.spec), half, half=True)
+    assert {a.dtype for a in read_params_file(half).values() if a.ndim > 1} == {np.dtype("<f2")}
+    other, x = narrow(), pictures(count=8)
+    load_weights(other, half)
+    assert {np.dtype(p.dtype) for p in other.collect_params().values()} == {np.dtype("float32")}
+    scores, expected = other(x).asnumpy(), net(x).asnumpy()
+    difference = np.linalg.norm(scores - expected) / np.linalg.norm(expected)
+    assert 0 < difference < 2e-3
+    again = tmp_path / "again.params"
+    save_with_card(other, Card(net.spec), again, half=True)
+    assert again.read_bytes() == half.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "values, half",
+    [
+        ([0.5, -2e-3, 1e-9], True),  # what is lost of the last is nothing beside the first
+        ([1e5, 1.0, 1.0], False),
+        ([3e-6, 1e-6, 2e-6], False),
+        ([1e-9, 1e-10, 0], False),
+        ([0, 0, 0], True),
+        ([float("inf"), 1, 1], False),
+        ([float("nan"), 1, 1], False),
+    ],
+)
+def test_what_halves_would_change_stays_whole(tmp_path, values, half):
+    path = tmp_path / "net.params"
+    array = np.array([values], np.float32)
+    save_with_card({"a": nd.array(array)}, Card(find_spec(THIN)), path, half=True)
+    (read,) = read_params_file(path).values()
+    assert read.dtype == (np.float16 if half else np.float32)
+    np.testing.assert_allclose(read, array, rtol=1e-3, atol=1e-8)
+
+
+def test_statistics_and_whole_numbers_stay_as_they_are(tmp_path):
+    path = tmp_path / "net.params"
+    given = {"mean": nd.array([0.1]), "count": nd.array([[3]], dtype="int32")}
+    save_with_card(given, Card(find_spec(THIN)), path, half=True)
+    read = read_params_file(path)
+    assert {name: array.dtype for name, array in read.items()} == {"mean": "<f4", "count": "<i4"}
 
 
 def test_weights_without_a_card_have_none(tmp_path):
@@ -91,6 +158,10 @@ def test_the_card_of_other_weights_is_refused(weights):
         lambda content: json.dumps({**content, "class_names": ["one"]}),
         lambda content: json.dumps({**content, "size": "large"}),
         lambda content: json.dumps({**content, "fit": "somehow"}),
+        lambda content: json.dumps({**content, "sha256": "of mine"}),
+        lambda content: json.dumps({**content, "sha256": 5}),
+        lambda content: json.dumps({**content, "training": "long"}),
+        lambda content: "[" * 100_000,
     ],
 )
 def test_damaged_cards_are_refused(weights, damage):

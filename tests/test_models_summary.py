@@ -322,6 +322,8 @@ def test_a_size_that_does_not_fit_is_refused():
         summary("attention56", (224, 225), verbose=False)
 
 
-def test_an_unknown_name_is_refused_and_the_names_are_listed():
-    with pytest.raises(ValueError, match="attention57.*attention56.*cifar_attention452_thin"):
+def test_an_unknown_name_is_refused_and_close_ones_or_all_are_named():
+    with pytest.raises(ValueError, match="attention57'; did you mean attention56 or [^,]*\\?$"):
         summary("attention57")
+    with pytest.raises(ValueError, match="'vgg'; there are: attention56, .*cifar_resnet20_v1"):
+        summary("vgg")

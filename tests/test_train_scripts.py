@@ -201,7 +201,7 @@ def test_a_run_on_other_labels_or_devices_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["nowhere", "--model", "tiny"], "there are no weights at nowhere"),
+        (["nowhere", "--model", "tiny"], "no run is called nowhere, and there are no weights"),
         (["."], "is not a run directory"),
     ],
 )

@@ -60,14 +60,15 @@ def test_a_run_from_weights_goes_on_without_their_file(tmp_path, capsys):
     assert "holds another run (weights" in capsys.readouterr().err
 
 
-def test_weights_bring_their_network_and_normalisation_along(tmp_path, capsys):
-    """From a run, from a checkpoint in it, and from a file with a card; not from a bare file."""
+def test_weights_bring_their_network_and_normalisation_along(tmp_path, capsys, monkeypatch):
+    """From a run, from a checkpoint in it, and by the name of a card; not from a bare file."""
+    monkeypatch.setenv("GLUON_RAN_WEIGHTS", str(tmp_path))
     assert train("--save-dir", "first", "--learning", "naive", "--epochs", "2") == 0
     fill(tmp_path / "four", {**COUNTS, "yellow": 8})
     weights, first = weights_of(tmp_path / "first"), RunDirectory.open("first")
     card = Card(first.spec, first.normalization, ("a", "b", "c"))
     save_with_card(mx.nd.load(str(weights)), card, tmp_path / "carded.params")
-    for number, source in enumerate(("first", str(weights), "carded.params")):
+    for number, source in enumerate(("first", str(weights), "carded")):
         run = f"run{number}"
         assert train("--weights", source, "--save-dir", run, data_dir="four", model=None) == 0
         opened = RunDirectory.open(run)
@@ -105,7 +106,7 @@ def test_weights_bring_their_network_and_normalisation_along(tmp_path, capsys):
     assert "there are no --weights" in capsys.readouterr().err
 
 
-def test_weights_bring_the_size_and_fit_of_their_pictures_along(tmp_path, capsys):
+def test_weights_bring_the_size_and_fit_of_their_pictures_along(tmp_path, capsys, monkeypatch):
     """And so a mean picture of that size fits."""
     assert train("--save-dir", "first", "--fit", "pad", "--normalization", "per_pixel") == 0
     flags = ["--data-dir", "signs", "--epochs", "1", "-b", "8", "--warmup-epochs", "0"]
@@ -115,7 +116,8 @@ def test_weights_bring_the_size_and_fit_of_their_pictures_along(tmp_path, capsys
     assert (data["size"], data["fit"]) == ([16, 16], "pad")
     trained = find_trained("first")
     save_with_card(trained.network(), trained.card, "carded.params")
-    assert evaluate("carded.params", "--data-dir", "signs", "--out", "a") == 0
+    monkeypatch.setenv("GLUON_RAN_WEIGHTS", str(tmp_path))
+    assert evaluate("carded", "--data-dir", "signs", "--out", "a") == 0
     assert evaluate("first", "--out", "b") == 0
     results = [json.loads((tmp_path / out / "evaluation.json").read_text()) for out in "ab"]
     assert results[0]["loss"] == results[1]["loss"]
@@ -170,6 +172,7 @@ def test_evaluation_refuses_what_cannot_be_before_pictures_are_read(tmp_path, ca
         (["run", "--dataset", "cifar100"], "for 3 classes and cifar100 has 100"),
         ([str(bare), "--model", "cifar_attention56_thin"], "not hold the weights of this network"),
         ([str(checkpoint), "--checkpoint", "last"], "leave out --checkpoint"),
+        (["nowhere"], "there are no weights for 'nowhere'"),
     ):
         assert evaluate(*flags) == 1
         assert message in capsys.readouterr().err

@@ -100,6 +100,24 @@ def test_pictures_of_the_run_are_told(tmp_path):
     assert (card.size, card.fit) == ((16, 24), "pad")
 
 
+def test_a_name_of_trained_weights_tells_too(tmp_path, monkeypatch):
+    """Where no file and no folder has that name."""
+    (tmp_path / "root").mkdir()
+    net_ = net()
+    net_.initialize()
+    save_with_card(net_, Card(SPEC), tmp_path / "root" / "small.params")
+    monkeypatch.chdir(tmp_path)
+    trained = find_trained("small", root="root")
+    assert (trained.weights.name, trained.spec) == ("small.params", SPEC)
+    monkeypatch.setenv("GLUON_RAN_WEIGHTS", str(tmp_path / "root"))
+    assert find_trained("small").weights == tmp_path / "root" / "small.params"
+    with pytest.raises(WeightsError, match="no run is called smal, and .*; did you mean small"):
+        find_trained("smal")
+    (tmp_path / "small").mkdir()
+    with pytest.raises(RunError, match="small is not a run directory"):
+        find_trained("small")
+
+
 def test_what_holds_no_weights_is_named(run, tmp_path):
     with pytest.raises(WeightsError, match="there are no weights at .*nowhere"):
         find_trained(tmp_path / "nowhere")

@@ -107,10 +107,10 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--weights", metavar="RUN_OR_FILE", type=Path,
-        help="start from trained weights: a run directory (its best checkpoint) or a .params file; "
-        "the classifier is made anew where the number of classes differs. Where a run or the card "
-        "beside a file tells the network and how its pictures are normalised, these are taken "
-        "over (default: from scratch)",
+        help="start from trained weights: a run directory (its best checkpoint), a .params file, "
+        "or a name of weights that are there; the classifier is made anew where the number of "
+        "classes differs. Where a run or the card beside a file tells the network and how its "
+        "pictures are normalised, these are taken over (default: from scratch)",
     )  # fmt: skip
     group.add_argument(
         "--freeze", type=_count, metavar="N",

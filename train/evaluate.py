@@ -2,8 +2,8 @@
 """Score a trained network: top-1, top-5, each class's accuracy and the confusion matrix.
 
 Pictures of a stream are scored at any --size, as those of ImageNet at 224 and at 320. Writes
-evaluation.json and confusion.png into the run directory, or beside a weights file that lies in
-none, or into --out.
+evaluation.json and confusion.png into the run directory, beside a weights file that lies in none,
+into the current folder for weights by name, or into --out.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("target", metavar="RUN_OR_WEIGHTS", type=Path, help="run directory, or a .params file")
+    add("target", metavar="RUN_OR_WEIGHTS", type=Path,
+        help="run directory, a .params file, or a name of trained weights")  # fmt: skip
     add("--checkpoint", choices=("best", "last"),
         help="which checkpoint of a run directory (default: best)")  # fmt: skip
     add("--model", metavar="NAME",
@@ -85,8 +86,8 @@ def evaluate(args: argparse.Namespace) -> tuple[Evaluation, dict, Path]:
         ValueError: the flags don't fit together, or the data not the network.
         RunError, CheckpointError, WeightsError, DataError: a file is missing or damaged.
     """
-    if args.checkpoint is not None and args.target.is_file():
-        raise ValueError(f"{args.target} is a file: leave out --checkpoint, or give its run")
+    if args.checkpoint is not None and not args.target.is_dir():
+        raise ValueError(f"{args.target} is no run: leave out --checkpoint, or give its run")
     trained = training.find_trained(args.target, args.checkpoint or "best")
     spec = _spec(args, trained)
     check_weights(build(spec), trained.weights, new_head=trained.spec is None)

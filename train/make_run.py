@@ -31,7 +31,15 @@ from sources import (
 from gluon_ran import training
 from gluon_ran._files import sha256_of
 from gluon_ran.data import OWN, Normalization, kind_of
-from gluon_ran.models import Baseline, Spec, build, change_spec, check_weights, find_spec
+from gluon_ran.models import (
+    Baseline,
+    Spec,
+    WeightsError,
+    build,
+    change_spec,
+    check_weights,
+    find_spec,
+)
 from gluon_ran.training import Group, Recipe, RunDirectory, Trained
 
 
@@ -134,12 +142,14 @@ def _dataset(args: argparse.Namespace) -> str:
 def _trained(args: argparse.Namespace) -> Trained | None:
     if args.weights is None:
         return None
-    if not args.weights.exists():
-        raise ValueError(
-            f"there are no weights at {args.weights}: check the path; a run that began from them "
-            "goes on without them by --resume RUN"
-        )
-    return training.find_trained(args.weights)
+    try:
+        return training.find_trained(args.weights)
+    except WeightsError as error:
+        if args.weights.exists():
+            raise
+        raise WeightsError(
+            f"{error}; a run that began from them goes on without them by --resume RUN"
+        ) from None
 
 
 def _model_name(args: argparse.Namespace, dataset: str) -> str | None:

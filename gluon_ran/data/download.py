@@ -1,4 +1,4 @@
-"""Downloads an archive, going on where an earlier attempt stopped, and checks its MD5."""
+"""Downloads files, going on where an earlier attempt stopped, and checks what arrives."""
 
 from __future__ import annotations
 
@@ -14,20 +14,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from gluon_ran._files import sha256_of
 from gluon_ran.data.dataset import DataError
 
 _log = logging.getLogger(__name__)
 _BLOCK = 1 << 20
 _TIMEOUT_S = 30.0
+_NOT_THERE = (404, 410)
 
 
 def cache_folder(name: str) -> Path:
-    """The folder in which MXNet itself keeps the data set `name`: $MXNET_HOME or ~/.mxnet."""
+    """The folder in which MXNet itself keeps the data set `name`."""
+    return mxnet_home() / "datasets" / name
+
+
+def mxnet_home() -> Path:
+    """The folder in which MXNet keeps what it downloads: $MXNET_HOME or ~/.mxnet."""
     if os.name == "nt":
         default = Path(os.environ.get("APPDATA", Path.home())) / "mxnet"
     else:
         default = Path.home() / ".mxnet"
-    return Path(os.environ.get("MXNET_HOME", default)) / "datasets" / name
+    return Path(os.environ.get("MXNET_HOME", default))
 
 
 def md5_of(path: Path) -> str:
@@ -39,8 +46,10 @@ def md5_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def download(url: str, path: Path, md5: str, *, attempts: int = 4, wait_s: float = 1.0) -> Path:
-    """Downloads `url` to `path` unless a file with that MD5 is there already.
+def download(
+    url: str, path: Path, checksum: str, *, attempts: int = 4, wait_s: float = 1.0
+) -> Path:
+    """Downloads `url` to `path` unless a file with that checksum is there already.
 
     What arrived is kept as `path`.part and the next attempt or call goes on from there. Processes
     that ask for the same file wait for each other.
@@ -48,7 +57,7 @@ def download(url: str, path: Path, md5: str, *, attempts: int = 4, wait_s: float
     Args:
         url: where the file comes from, http or https.
         path: where it goes; the folder is made.
-        md5: what the file's MD5 must be, in hexadecimal.
+        checksum: what the file's MD5 or SHA-256 must be, in hexadecimal.
         attempts: how often to try.
         wait_s: seconds before the second attempt; each later wait is twice as long.
 
@@ -56,12 +65,12 @@ def download(url: str, path: Path, md5: str, *, attempts: int = 4, wait_s: float
         `path`.
 
     Raises:
-        DataError: the folder can't be written, or no attempt brought a file with that MD5.
+        DataError: the folder can't be written, or no attempt brought a file with that checksum.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent):
-            return _download(url, path, md5, attempts, wait_s)
+            return _download(url, path, checksum, attempts, wait_s)
     except OSError as error:
         raise DataError(
             f"{path.parent} can't be written ({error}): make room or set MXNET_HOME to a folder "
@@ -69,8 +78,9 @@ def download(url: str, path: Path, md5: str, *, attempts: int = 4, wait_s: float
         ) from error
 
 
-def _download(url: str, path: Path, md5: str, attempts: int, wait_s: float) -> Path:
-    if path.exists() and md5_of(path) == md5:
+def _download(url: str, path: Path, checksum: str, attempts: int, wait_s: float) -> Path:
+    called, digest_of = ("MD5", md5_of) if len(checksum) == 32 else ("SHA-256", sha256_of)
+    if path.exists() and digest_of(path) == checksum:
         return path
     part = path.with_name(path.name + ".part")
     problem = ""
@@ -79,16 +89,42 @@ def _download(url: str, path: Path, md5: str, attempts: int, wait_s: float) -> P
             time.sleep(wait_s * 2 ** (attempt - 1))
         problem = _fetch(url, part)
         if not problem:
-            if md5_of(part) == md5:
+            if digest_of(part) == checksum:
                 os.replace(part, path)
                 return path
             part.unlink()
-            problem = f"what arrived does not have the MD5 {md5}"
+            problem = f"what arrived does not have the {called} {checksum}"
         _log.info("attempt %d of %d to download %s: %s", attempt + 1, attempts, url, problem)
     raise DataError(
         f"{url} could not be downloaded to {path}: {problem}; check the network, or put the file "
-        "there yourself, or give a folder that holds the data"
+        "there yourself, or give a folder that has it"
     )
+
+
+def download_text(url: str, *, attempts: int = 4, wait_s: float = 1.0) -> str | None:
+    """A small text, in UTF-8; None where the server says that it has none.
+
+    Raises:
+        DataError: no attempt brought it.
+    """
+    problem = ""
+    for attempt in range(attempts):
+        if attempt:
+            time.sleep(wait_s * 2 ** (attempt - 1))
+        try:
+            with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
+                return answer.read().decode("utf-8")
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code in _NOT_THERE:
+                return None
+            problem = f"the server answered {error.code} {error.reason}"
+        except UnicodeDecodeError:
+            problem = "what arrived is no text"
+        except (OSError, http.client.HTTPException) as error:
+            problem = f"no connection ({getattr(error, 'reason', error)})"
+        _log.info("attempt %d of %d to download %s: %s", attempt + 1, attempts, url, problem)
+    raise DataError(f"{url} could not be downloaded: {problem}; check the network and the address")
 
 
 def _fetch(url: str, part: Path) -> str:

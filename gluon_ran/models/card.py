@@ -6,9 +6,13 @@ Arrays alone don't tell a network from another with the same arrays, nor what it
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran._files import atomic_path, sha256_of
@@ -23,6 +27,9 @@ from gluon_ran.models.zoo import spec_from_json
 from mxnet import nd
 from mxnet.gluon import HybridBlock
 
+# What float16 may change of an array, in norm; rounding changes at most half of it.
+_LOST = 2**-10
+
 
 @dataclass(frozen=True, eq=False)
 class Card:
@@ -35,9 +42,11 @@ class Card:
         size: height and width of the pictures, in pixels; None where they are not known.
         fit: how pictures of other sizes come to it, one of `data.pictures.FITS`; None where that is
             not known.
+        training: how the weights were trained and how good they are, as an object of JSON; None
+            where that is not known. `benchmarks/package_weights.py` writes one.
 
     Raises:
-        ValueError: there are other than `spec.classes` class names.
+        ValueError: there are other than `spec.classes` class names, or `training` is no object.
     """
 
     spec: Spec | Baseline
@@ -45,6 +54,7 @@ class Card:
     class_names: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
     fit: str | None = None
+    training: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.class_names and len(self.class_names) != self.spec.classes:
@@ -52,6 +62,8 @@ class Card:
                 f"{len(self.class_names)} class names for {self.spec.classes} classes: give a name "
                 "for each, or none"
             )
+        if self.training is not None and not isinstance(self.training, Mapping):
+            raise ValueError(f"training is an object of JSON, not {self.training!r}")
 
 
 def save_with_card(
@@ -59,6 +71,7 @@ def save_with_card(
     card: Card,
     path: str | Path,
     force: bool = False,
+    half: bool = False,
 ) -> Path:
     """Writes weights to `path`, a `.params` file, and their card beside it; the card's path.
 
@@ -67,6 +80,9 @@ def save_with_card(
         card: what they are of.
         path: where.
         force: replace files that are there.
+        half: write float32 arrays in float16, all but those of one axis, which are few (scales,
+            shifts and running statistics), and those of which it would change more than a
+            thousandth, as where numbers overflow. `load_weights` brings them back to float32.
 
     Raises:
         WeightsError: a file is there already, its folder is not, or `path` does not end in
@@ -84,18 +100,38 @@ def save_with_card(
             nd.waitall()  # Else stale BatchNorm statistics are written under static_alloc.
             named = weights._collect_params_with_prefix()
             weights = {name: parameter._reduce() for name, parameter in named.items()}
-        write_params_file(new_weights, weights)
-        normalization = card.normalization
-        content = {
-            "sha256": sha256_of(new_weights),
-            "spec": json.loads(card.spec.to_json()),
-            "normalization": None if normalization is None else normalization.to_json(),
-            "class_names": list(card.class_names),
-            "size": card.size,
-            "fit": card.fit,
-        }
-        new_card.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_params_file(new_weights, _halved(weights) if half else weights)
+        new_card.write_text(_as_json(card, sha256_of(new_weights)), encoding="utf-8")
     return beside
+
+
+def _as_json(card: Card, checksum: str) -> str:
+    normalization = card.normalization
+    content = {
+        "sha256": checksum,
+        "spec": json.loads(card.spec.to_json()),
+        "normalization": None if normalization is None else normalization.to_json(),
+        "class_names": list(card.class_names),
+        "size": card.size,
+        "fit": card.fit,
+    }
+    if card.training is not None:
+        content["training"] = dict(card.training)
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _halved(weights: Mapping[str, nd.NDArray]) -> dict[str, np.ndarray]:
+    return {name: _in_halves(array.asnumpy()) for name, array in weights.items()}
+
+
+def _in_halves(array: np.ndarray) -> np.ndarray:
+    """The array in float16, or as it is where it would not survive that."""
+    if array.dtype != np.float32 or array.ndim == 1:
+        return array
+    with np.errstate(over="ignore", invalid="ignore"):
+        half = array.astype(np.float16)
+        lost = np.linalg.norm((half - array).astype(np.float64))
+    return half if lost <= _LOST * np.linalg.norm(array.astype(np.float64)) else array
 
 
 def read_card(path: str | Path) -> Card | None:
@@ -111,22 +147,11 @@ def read_card(path: str | Path) -> Card | None:
     if not weights.is_file():
         raise WeightsError(f"there are no weights at {weights}, only their card: check the path")
     try:
-        content = json.loads(beside.read_text(encoding="utf-8"))
-        normalization = content["normalization"]
-        card = Card(
-            spec_from_json(json.dumps(content["spec"])),
-            None if normalization is None else Normalization.from_json(normalization),
-            tuple(map(str, content["class_names"])),
-            None if content["size"] is None else checked_size(tuple(content["size"])),
-            content["fit"],
-        )
-        if card.fit is not None:
-            check_choice("fit", card.fit, FITS)
-        checksum = content["sha256"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        card, checksum = parse_card(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise WeightsError(
-            f"{beside} is no card of weights, or damaged ({type(error).__name__}: {error}): write "
-            f"{weights.name} and its card again, or take that file away to go without"
+            f"{beside} is no card of weights, or damaged ({error}): write {weights.name} and its "
+            "card again, or take that file away to go without"
         ) from None
     if sha256_of(weights) != checksum:
         raise WeightsError(
@@ -134,6 +159,32 @@ def read_card(path: str | Path) -> Card | None:
             "copy both again"
         )
     return card
+
+
+def parse_card(text: str) -> tuple[Card, str]:
+    """A card, and the SHA-256 of its weights.
+
+    Raises:
+        ValueError: the text is none.
+    """
+    try:
+        content = json.loads(text)
+        normalization = content["normalization"]
+        card = Card(
+            spec_from_json(json.dumps(content["spec"])),
+            None if normalization is None else Normalization.from_json(normalization),
+            tuple(map(str, content["class_names"])),
+            None if content["size"] is None else checked_size(tuple(content["size"])),
+            content["fit"],
+            content.get("training"),  # older cards have none
+        )
+        if card.fit is not None:
+            check_choice("fit", card.fit, FITS)
+        if not re.fullmatch("[0-9a-f]{64}", content["sha256"]):
+            raise ValueError(f"its SHA-256 is {content['sha256']!r}")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+    return card, content["sha256"]
 
 
 def card_path(weights: Path) -> Path:

@@ -1,16 +1,18 @@
-"""Networks by name: those of the family, and GluonCV's to compare with."""
+"""What the zoo's names stand for, of the family and of GluonCV's, and the networks of that."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any, Callable
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models.baseline import BASELINES, Baseline
 from gluon_ran.models.network import ResidualAttentionNet
 from gluon_ran.models.spec import Spec, change
-from gluon_ran.models.specs import DEPTHS, SPECS
+from gluon_ran.models.specs import SPECS
 
 from mxnet.gluon import HybridBlock, nn
 
@@ -26,11 +28,17 @@ def find_spec(name: str, classes: int | None = None, **changes: Any) -> Spec | B
     Raises:
         ValueError: an unknown name or field, or a value that a field does not take.
     """
-    if name not in (*SPECS, *BASELINES):
-        raise ValueError(
-            f"no model is called {name!r}; there are: {', '.join((*SPECS, *BASELINES))}"
-        )
+    names = (*SPECS, *BASELINES)
+    if name not in names:
+        hint = did_you_mean(name, names) or f"; there are: {', '.join(names)}"
+        raise ValueError(f"no model is called {name!r}{hint}")
     return change_spec(SPECS[name] if name in SPECS else Baseline(name), classes, **changes)
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The end of a message that tells which of the names were perhaps meant; empty if none."""
+    close = get_close_matches(name, names, 3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def change_spec(
@@ -70,46 +78,3 @@ def spec_from_json(text: str) -> Spec | Baseline:
     if isinstance(values, dict) and "baseline" in values:
         return Baseline.from_json(values)
     return Spec.from_json(text)
-
-
-def get_model(
-    name: str,
-    classes: int | None = None,
-    norm_layer: Callable[..., HybridBlock] = nn.BatchNorm,
-    norm_kwargs: dict[str, Any] | None = None,
-    **changes: Any,
-) -> HybridBlock:
-    """Builds a network of the zoo, not yet initialised.
-
-    Args:
-        name: one of `list_models()` or, from GluonCV's zoo, of `list_baselines()`.
-        classes: outputs of the classifier; the Spec's own number if None.
-        norm_layer: class of every normalisation layer, for example SyncBatchNorm.
-        norm_kwargs: its keyword arguments.
-        **changes: fields of `Spec` to change.
-
-    Raises:
-        ValueError: an unknown name or field, or a value that a field does not take.
-    """
-    return build(find_spec(name, classes, **changes), norm_layer, norm_kwargs)
-
-
-def get_attention_net(num_layers: int, classes: int = 1000, **changes: Any) -> ResidualAttentionNet:
-    """Builds Attention-`num_layers` with the ImageNet stem; see `get_model`."""
-    _check_depth(num_layers)
-    return get_model(f"attention{num_layers}", classes, **changes)
-
-
-def get_attention_cifar(
-    num_layers: int, classes: int = 10, thin: bool = False, **changes: Any
-) -> ResidualAttentionNet:
-    """Builds the wide or thin Attention-`num_layers` for 32x32 pictures; see `get_model`."""
-    _check_depth(num_layers)
-    return get_model(f"cifar_attention{num_layers}" + "_thin" * thin, classes, **changes)
-
-
-def _check_depth(num_layers: int) -> None:
-    if num_layers not in DEPTHS:
-        raise ValueError(
-            f"there is no Attention-{num_layers}; choose one of {', '.join(map(str, DEPTHS))}"
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from gluon_ran.models import (
     load_weights,
     read_card,
 )
+from gluon_ran.models.pretrained import locate, no_weights
 from gluon_ran.training.manifest import (
     CheckpointError,
     checked_file,
@@ -65,24 +67,34 @@ class Trained(NamedTuple):
         return net
 
 
-def find_trained(path: str | Path, which: str = "best") -> Trained:
+def find_trained(
+    path: str | Path, which: str = "best", root: str | os.PathLike[str] | None = None
+) -> Trained:
     """What a run directory, a checkpoint's weights, or a weights file with or without a card holds.
 
     Args:
-        path: the run directory or the `.params` file.
+        path: the run directory, the `.params` file, or a name of trained weights, where no file and
+            no folder is called so.
         which: the checkpoint of a run directory, "best" or "last".
+        root: where weights are looked for by name, see `find_pretrained`.
 
     Raises:
         WeightsError: there are no weights, or their card is damaged or of others.
         RunError, CheckpointError: a run directory is damaged or has no such checkpoint.
     """
     path = Path(path)
+    if len(path.parts) == 1 and path.suffix != ".params" and not path.exists():
+        found = locate(path.name, root)
+        if found is None:
+            raise WeightsError(f"no run is called {path}, and {no_weights(path.name, root)}")
+        return Trained(*found)
     if path.is_dir():
         run = RunDirectory.open(path)
         return Trained(_checkpoint(run, which), _card_of(run), run)
     if not path.is_file():
         raise WeightsError(
-            f"there are no weights at {path}: give a run directory or a .params file"
+            f"there are no weights at {path}: give a run directory, a .params file or a name of "
+            "trained weights"
         )
     folder = path.resolve().parent
     if folder.name == RunDirectory.CHECKPOINTS and (folder.parent / "recipe.json").is_file():

@@ -38,7 +38,7 @@ def save_png(figure: Any, path: str | os.PathLike[str], dpi: int = _DPI) -> None
         dpi: dots an inch.
 
     Raises:
-        OSError: the folder is not there or can't be written.
+        OSError: the folder is not there or can't be written; names `path`.
     """
     content = _png(figure, dpi)
     target = Path(path)
@@ -46,6 +46,10 @@ def save_png(figure: Any, path: str | os.PathLike[str], dpi: int = _DPI) -> None
     try:
         part.write_bytes(content.getvalue())
         os.replace(part, target)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, str(target)) from error
     finally:
         if part.exists():
             part.unlink()

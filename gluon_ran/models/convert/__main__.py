@@ -29,13 +29,19 @@ from mxnet import nd
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    sources = "\n".join(f"  {port.name:<14} {port.about}" for port in PORTS.values())
     parser = argparse.ArgumentParser(
         prog="python -m gluon_ran.models.convert",
         description=__doc__,
-        epilog=f"sources:\n{sources}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_flags(parser)
+    return parser
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command line takes, and the sources at the end of its help."""
+    sources = "\n".join(f"  {port.name:<14} {port.about}" for port in PORTS.values())
+    parser.epilog = f"sources:\n{sources}"
     add = parser.add_argument
     add("file", type=Path, help=".params, .npz, or a PyTorch state dict: .pth, .pth.tar, .pt, .pkl")
     add("--out", type=Path, required=True, help="where to write, a name that ends in .params")
@@ -49,7 +55,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--check", action="store_true", help="read the result back, compare it, and run it once")
     add("--force", action="store_true", help="replace files that are there")
-    return parser
 
 
 def _changes(settings: list[str]) -> dict[str, Any]:
@@ -91,8 +96,8 @@ def check_scores(conversion: Conversion) -> None:
         raise ConversionError("the scores of a random picture are not finite; nothing is written")
 
 
-def report(conversion: Conversion) -> str:
-    """What was converted, in a few lines."""
+def report(conversion: Conversion, card: Path, args: argparse.Namespace) -> str:
+    """What was converted and written, in a few lines."""
     spec, arrays = conversion.spec, conversion.arrays
     size = sum(array.size for name, array in arrays.items() if "running" not in name)
     lines = [
@@ -104,6 +109,7 @@ def report(conversion: Conversion) -> str:
     for reason in sorted(set(conversion.unused.values())):
         count = sum(1 for other in conversion.unused.values() if other == reason)
         lines.append(f"  {count} arrays left out: {reason}")
+    lines.append(f"written: {args.out}, {card}" + ", checked" * args.check)
     return "\n".join(lines)
 
 
@@ -111,21 +117,31 @@ def _rounded(values: np.ndarray) -> str:
     return "(" + ", ".join(f"{value:.6g}" for value in values.tolist()) + ")"
 
 
+def run(args: argparse.Namespace) -> tuple[Conversion, Path]:
+    """Converts as the flags say; what was converted, and the card that was written.
+
+    Raises:
+        ValueError, OSError, RuntimeError: the file is no network that is known, or can't be read or
+            written.
+    """
+    conversion = convert(args.file, args.source, **_changes(args.set))
+    if args.check:
+        check_scores(conversion)
+    card = save_converted(conversion, args.out, args.force)
+    if args.check:
+        check(conversion, args.out)
+    return conversion, card
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; the exit code."""
     args = make_parser().parse_args(argv)
     try:
-        conversion = convert(args.file, args.source, **_changes(args.set))
-        if args.check:
-            check_scores(conversion)
-        card = save_converted(conversion, args.out, args.force)
-        if args.check:
-            check(conversion, args.out)
+        conversion, card = run(args)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(report(conversion))
-    print(f"written: {args.out}, {card}" + ", checked" * args.check)
+    print(report(conversion, card, args))
     return 0
 
 

@@ -1,0 +1,165 @@
+"""Packs the weights of a finished run for the package, in half precision, with a card.
+
+    python benchmarks/package_weights.py RUN NAME --trained-by COMMAND --data "CIFAR-10 (JPEG copy)"
+
+writes gluon_ran/weights/NAME.params and NAME.json, which `get_model(NAME, pretrained=True)` loads.
+They are the last epoch's weights, never the best one's, which was chosen by its accuracy on the
+test set. The card has how they were trained, and what the written file was then measured to reach
+on the whole test set: alone, with scores averaged over each picture and its mirror image, and in
+each form that it is served in. Run it on the machine that trained: the card names that too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from deployed_accuracy import BATCH_SIZE, FORMS, served_form
+from provenance import ROOT, commit, machine
+from record_run import finished_rows
+
+from gluon_ran._files import sha256_of
+from gluon_ran.data import Batches, Dataset, load_dataset
+from gluon_ran.deploy import ExportError, OptimizeError
+from gluon_ran.models import Card, get_model, save_with_card
+from gluon_ran.training import RunDirectory, RunError, Trained, evaluate, find_trained
+
+from mxnet.gluon import Block, HybridBlock
+
+WEIGHTS = ROOT / "gluon_ran" / "weights"
+# Pictures of the test set that tests/test_models_pretrained.py scores.
+FIRST = 500
+CALIBRATION_PICTURES = 512
+PACKAGES = ("mxnet", "numpy")
+
+
+def last_weights(run: RunDirectory) -> Trained:
+    """The weights behind a finished run's last epoch.
+
+    Raises:
+        RunError: it has not finished, or they are not there.
+    """
+    finished_rows(run)
+    trained = find_trained(run.path, "last")
+    if trained.weights.stem != f"epoch-{run.recipe.epochs:04d}":
+        raise RunError(f"{run.path} lacks its last epoch's weights: {trained.weights} is another's")
+    return trained
+
+
+def training_record(run: RunDirectory, train: Dataset) -> dict[str, Any]:
+    """How a run's weights came to be, and the accuracy that its log has for them.
+
+    Its seconds are those of the training steps, without validation.
+    """
+    rows = finished_rows(run)
+    seconds = sum(len(train) / row["images_per_second"] for row in rows)
+    return {
+        "dataset": run.data["dataset"],
+        "recipe": asdict(run.recipe),
+        "start": {name: run.data.get(name) for name in ("weights", "freeze")},
+        "seconds": round(seconds, 1),
+        "logged_top1": rows[-1]["val_top1"],
+        "machine": machine(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "commit": commit(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def measure(net: HybridBlock, card: Card, train: Dataset, test: Dataset) -> dict[str, Any]:
+    """Top-1 on the test set: in float32, flip-averaged too, and in each form that is served.
+
+    A form that can't be had on this machine, or is too far from the network, is refused.
+    """
+
+    def top1(network: Block, pictures: Dataset = test, flip: bool = False) -> float:
+        return evaluate(network, Batches(pictures, BATCH_SIZE, card.normalization), flip=flip).top1
+
+    net.hybridize(static_alloc=True)
+    first = test.subset(slice(FIRST))
+    found = {
+        "pictures": len(test),
+        "first_pictures": len(first),
+        "first_right": round(top1(net, first) * len(first)),
+        "top1": top1(net),
+        "top1_flip": top1(net, flip=True),
+        "served": {},
+        "refused": {},
+    }
+    calibration = card.normalization(train.images[:CALIBRATION_PICTURES])
+    for form in FORMS:
+        try:
+            found["served"][form] = top1(served_form(form, net, card, calibration))
+        except (OptimizeError, ExportError) as error:
+            found["refused"][form] = str(error)
+    return found
+
+
+def package(trained: Trained, name: str, train: Dataset, test: Dataset, out: Path, force: bool,
+            about: dict[str, Any]) -> Path:  # fmt: skip
+    """Writes the weights of a run to `out`, with what they are measured to reach; their card.
+
+    Args:
+        trained: the weights.
+        name: what `get_model` is to know them by.
+        train: the first pictures calibrate int8.
+        test: what is scored.
+        out: the folder.
+        force: replace files that are there.
+        about: what else the card is to say of their training.
+
+    Raises:
+        WeightsError: weights of that name are there, or it is the name of another network.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / f"{name}.params"
+        save_with_card(trained.network(), trained.card, written, half=True)
+        net = get_model(name, pretrained=True, root=folder)
+        checksum = sha256_of(written)
+    card = trained.card
+    record = {**about, **training_record(trained.run, train)}
+    record["measured"] = measure(net, card, train, test)
+    card = Card(card.spec, card.normalization, card.class_names, card.size, card.fit, record)
+    out.mkdir(parents=True, exist_ok=True)
+    beside = save_with_card(net, card, out / f"{name}.params", force, half=True)
+    assert sha256_of(out / f"{name}.params") == checksum, "halves changed when written again"
+    return beside
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="run directory of CIFAR or digits")
+    parser.add_argument("name", help="what get_model is to know them by")
+    parser.add_argument("--trained-by", required=True, help="the command that trained it")
+    parser.add_argument("--data", required=True, help="what the data are called beside a number")
+    parser.add_argument("--data-dir", help="folder of the data (default: the run's)")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="default: gluon_ran/weights")
+    parser.add_argument("--force", action="store_true", help="replace weights that are there")
+    args = parser.parse_args(argv)
+    try:
+        trained = last_weights(RunDirectory.open(args.run))
+        told = trained.run.data
+        train, test = load_dataset(told["dataset"], args.data_dir or told["data_dir"])
+        about = {"data": args.data, "command": args.trained_by}
+        beside = package(trained, args.name, train, test, args.out, args.force, about)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(json.loads(beside.read_text(encoding="utf-8"))["training"]["measured"]))
+    print(f"written: {beside.with_suffix('.params')}, {beside}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

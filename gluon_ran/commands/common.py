@@ -1,0 +1,137 @@
+"""What the commands share: their outcome, the flags of a trained network, and its pictures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gluon_ran.data import Normalization
+from gluon_ran.data.pictures import FITS, FORMATS, decode, fit_picture, read_bytes
+from gluon_ran.models import Card, WeightsError
+from gluon_ran.models.network import check_input_shape
+from gluon_ran.training import Trained, find_trained
+
+# Of these two Pillow reads the first picture.
+_MORE_FORMATS = ("GIF", "TIFF")
+
+
+class Outcome(NamedTuple):
+    """What a command gave.
+
+    Attributes:
+        value: for programs, made of what JSON has.
+        text: the same for a terminal.
+        problems: what could not be done, a line each; the exit code is then 1.
+    """
+
+    value: Any
+    text: str
+    problems: tuple[str, ...] = ()
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Adds --model and --root."""
+    parser.add_argument(
+        "--model", required=True, metavar="MODEL",
+        help="a name of trained weights, a run directory (its best checkpoint), or a .params file "
+        "with its card",
+    )  # fmt: skip
+    add_root(parser)
+
+
+def add_root(parser: argparse.ArgumentParser) -> None:
+    """Adds --root."""
+    parser.add_argument(
+        "--root", metavar="PLACE",
+        help="folder or web address of trained weights, looked in before the package's own "
+        "(default: $GLUON_RAN_WEIGHTS)",
+    )  # fmt: skip
+
+
+def add_picture_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds --size and --fit."""
+    parser.add_argument(
+        "--size", type=picture_size, metavar="N",
+        help="side in pixels that pictures are brought to, or HxW (default: that of the model's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fit", choices=FITS,
+        help="how they come to it: crop cuts what is too long, squash changes the shape, pad adds "
+        "grey borders (default: as the model was trained, else crop)",
+    )  # fmt: skip
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """Height and width of N or HxW.
+
+    Raises:
+        ArgumentTypeError: it is neither.
+    """
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdigit() and int(side) for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a side in pixels nor HxW")
+    return int(sides[0]), int(sides[-1])
+
+
+def find_model(args: argparse.Namespace) -> Trained:
+    """The trained network that --model names, with its card.
+
+    Raises:
+        WeightsError, RunError, CheckpointError: there is none, or it is damaged; or a file has no
+            card.
+    """
+    trained = find_trained(args.model, root=args.root)
+    if trained.card is None:
+        raise WeightsError(
+            f"{trained.weights} has no card beside it, so nothing tells which network it is of: "
+            "write both with gluon_ran.models.save_with_card"
+        )
+    return trained
+
+
+class Pictures(NamedTuple):
+    """How pictures are read for a network.
+
+    Attributes:
+        size: height and width that they are brought to, in pixels.
+        fit: how, one of `data.pictures.FITS`.
+        normalization: what they are normalised by.
+    """
+
+    size: tuple[int, int]
+    fit: str
+    normalization: Normalization
+
+    def read(self, path: str) -> np.ndarray:
+        """A picture file as uint8, (*size, 3).
+
+        Raises:
+            DataError: it can't be read or decoded.
+        """
+        picture = decode(read_bytes(Path(path)), path, (*FORMATS, *_MORE_FORMATS))
+        return fit_picture(picture, self.size, self.fit)
+
+
+def pictures_for(card: Card, args: argparse.Namespace) -> Pictures:
+    """How pictures are read, by the card and the flags.
+
+    Raises:
+        ValueError: the network does not take pictures of that size.
+        WeightsError: nothing tells how they are normalised.
+    """
+    size = args.size or card.size or card.spec.input_size
+    check_input_shape(card.spec, (1, card.spec.in_channels, *size))
+    if card.normalization is None:
+        raise WeightsError(
+            f"the card of {args.model} does not tell how its pictures are normalised: write it "
+            "again with a normalization"
+        )
+    return Pictures(size, args.fit or card.fit or FITS[0], card.normalization)
+
+
+def sides(size: tuple[int, int]) -> str:
+    """A size as HxW."""
+    return f"{size[0]}x{size[1]}"

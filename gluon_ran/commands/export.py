@@ -1,0 +1,88 @@
+"""`export`: a trained network as a file that programs without gluon_ran serve."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gluon_ran.commands.common import Outcome, add_model, find_model, picture_size, sides
+from gluon_ran.deploy import export_onnx, optimize
+from gluon_ran.models import Card
+from gluon_ran.training import Trained
+
+# Pictures of random numbers on which the scores are compared.
+_COMPARED = 8
+
+
+def add_to(commands: Any) -> argparse.ArgumentParser:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "export", help="a network as ONNX or as an MXNet symbol",
+        description="Write a trained network to a file that programs without gluon_ran serve, "
+        "proved by equal scores: ONNX for any number of pictures, or a graph that MXNet computes "
+        "faster than the network on a CPU.",
+    )  # fmt: skip
+    add_model(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE",
+        help="the ONNX file, or PATH of PATH-symbol.json and PATH-0000.params",
+    )  # fmt: skip
+    parser.add_argument("--format", choices=("onnx", "symbol"), default="onnx",
+                        help="default: onnx")  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32",
+        help="of a symbol (default: float32); int8 needs pictures, see gluon_ran.deploy.optimize",
+    )  # fmt: skip
+    parser.add_argument(
+        "--size", type=picture_size, metavar="N",
+        help="side of the pictures in pixels, or HxW (default: that of the model's)",
+    )  # fmt: skip
+    return parser
+
+
+def run(args: argparse.Namespace) -> Outcome:
+    """Exports a network.
+
+    Raises:
+        ValueError: the network can't be found, or does not take pictures of that size.
+        ExportError, OptimizeError: it can't be written so, or its scores differ.
+        RunError, CheckpointError: a run directory is damaged.
+        OSError: a file can't be written.
+    """
+    if args.format == "onnx" and args.precision != "float32":
+        args.parser.error("--precision is for --format symbol: ONNX files are float32")
+    trained = find_model(args)
+    card = trained.card
+    size = args.size or card.size or card.spec.input_size
+    written = _write(trained, args, size)
+    value = {
+        "model": card.spec.name,
+        "weights": str(trained.weights),
+        "written": list(map(str, written)),
+        **_what_serves(card, size),
+    }
+    lines = f"{card.spec.name} for {sides(size)} pictures\nwritten: {', '.join(value['written'])}"
+    return Outcome(value, lines)
+
+
+def _write(trained: Trained, args: argparse.Namespace, size: tuple[int, int]) -> tuple[Path, ...]:
+    net = trained.network()
+    if args.format == "onnx":
+        return (export_onnx(net, args.out, size, card=trained.card),)
+    shape = (_COMPARED, trained.card.spec.in_channels, *size)
+    pictures = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return optimize(net, args.precision, [pictures]).export(args.out)
+
+
+def _what_serves(card: Card, size: tuple[int, int]) -> dict[str, Any]:
+    """What a program must know to serve the file; ONNX files have it too."""
+    normalization = card.normalization
+    return {
+        "size": list(size),
+        "fit": card.fit,
+        "normalization": None if normalization is None else normalization.to_json(),
+        "class_names": list(card.class_names),
+    }

@@ -1,0 +1,175 @@
+"""`python -m gluon_ran`: what each command prints and writes."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from foreign_cases import tengshaofeng
+from own_weights import MODEL, NAMES, NORMALIZATION, own_nets, own_weights  # noqa: F401
+from pictures import picture
+from PIL import Image
+
+from gluon_ran.commands import main
+from gluon_ran.data.pictures import fit_picture
+from gluon_ran.models import list_baselines, list_models, read_card, summary
+from gluon_ran.models.convert.__main__ import main as old_convert
+from gluon_ran.training.precision import cpu_has_bfloat16
+
+import mxnet as mx
+
+
+def output(capfd, *argv, code=0):
+    """What a command printed to stdout; other than promised it failed."""
+    assert main(list(argv)) == code
+    return capfd.readouterr().out
+
+
+def as_json(capfd, *argv, code=0):
+    return json.loads(output(capfd, *argv, "--json", code=code))
+
+
+def test_list_names_all_networks_and_weights(capfd):
+    lines = output(capfd, "list", "--root", "root").splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [
+        *list_models(), *list_baselines(), "bare", "base", "embedding", "plain", "tiny", "unknown",
+    ]  # fmt: skip
+    assert lines[-2].endswith("93.12 % on channels") and lines[-1].endswith("yes")
+    assert len(output(capfd, "list").splitlines()) == 1 + len(list_models() + list_baselines())
+
+
+def test_list_takes_a_pattern_and_gives_json(capfd):
+    rows = as_json(capfd, "list", "cifar_attention92*")
+    assert [row["name"] for row in rows] == ["cifar_attention92", "cifar_attention92_thin"]
+    assert rows[0]["depth"] == 92 and rows[0]["modules"] == [1, 2, 3, 0] and not rows[0]["weights"]
+    (row,) = as_json(capfd, "list", "t*", "--pretrained", "--root", "root")
+    assert (row["weights"], row["top1"]) == ("root/tiny.params", 0.9312)
+
+
+def test_list_names_damaged_weights_and_lists_the_rest(capfd, nets, tmp_path):
+    for name in ("tiny", "bare"):
+        for suffix in (".params", ".json"):
+            (tmp_path / f"{name}{suffix}").write_bytes((nets[1] / f"{name}{suffix}").read_bytes())
+    (tmp_path / "bare.params").write_bytes(b"cut")
+    assert main(["list", "--pretrained", "--root", ".", "--json"]) == 1
+    out, err = capfd.readouterr()
+    assert [row["name"] for row in json.loads(out)] == ["tiny"]
+    assert "bare.json is the card of other weights" in err
+
+
+def test_summary_is_the_librarys(capfd):
+    expected = summary("cifar_attention56_thin", (40, 32), verbose=False)
+    argv = ["summary", "cifar_attention56_thin", "--size", "40x32"]
+    assert output(capfd, *argv) == f"{expected}\n"
+    assert as_json(capfd, *argv) == json.loads(json.dumps(asdict(expected)))
+    of_weights = as_json(capfd, "summary", "tiny", "--root", "root")
+    assert of_weights["input_shape"] == [1, 3, 24, 16]
+    assert of_weights == as_json(capfd, "summary", "root/tiny.params")
+
+
+def probabilities(net, path, size, fit):
+    with Image.open(path) as image:
+        x = NORMALIZATION(fit_picture(image.convert("RGB"), size, fit)[None])
+    return mx.nd.softmax(net(mx.nd.array(x))).asnumpy()[0]
+
+
+def test_predict_gives_the_networks_probabilities(capfd, nets):
+    """Of pictures of any format and size, more of them than one batch has."""
+    paths = []
+    for number in range(17):
+        suffix = ("png", "jpg", "gif", "tiff", "webp", "bmp")[number % 6]
+        paths.append(f"{number}.{suffix}")
+        picture("red", number, 10 + 5 * number, 70 - 3 * number).save(paths[-1])
+    for extra, size, fit in (
+        ([], (24, 16), "pad"),
+        (["--size", "16", "--fit", "crop"], (16, 16), "crop"),
+    ):
+        given = as_json(capfd, "predict", *paths, *MODEL, *extra, "--top", "3")
+        assert (given["size"], given["fit"]) == (list(size), fit)
+        assert [row["picture"] for row in given["pictures"]] == paths
+        for row in given["pictures"]:
+            expected = probabilities(nets[0]["tiny"], row["picture"], size, fit)
+            found = row["predictions"]
+            assert [p["number"] for p in found] == np.argsort(-expected).tolist()
+            assert [p["class"] for p in found] == [NAMES[p["number"]] for p in found]
+            np.testing.assert_allclose(
+                [p["probability"] for p in found], np.sort(expected)[::-1], rtol=1e-4
+            )
+
+
+def test_predict_on_a_terminal(capfd):
+    picture("red", 1).save("a.png")
+    lines = output(capfd, "predict", "a.png", *MODEL).splitlines()
+    assert lines[0] == "a.png" and len(lines) == 1 + len(NAMES)
+    shares = [float(line.split()[0]) for line in lines[1:]]
+    assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(100, abs=0.2)
+    assert len(output(capfd, "predict", "a.png", *MODEL, "--top", "1").splitlines()) == 2
+    assert "class 2" in output(capfd, "predict", "a.png", "--model", "root/bare.params")
+
+
+def test_masks_are_the_networks(capfd, nets):
+    picture("red", 1, 60, 60).save("a.png")
+    argv = ["masks", "a.png", *MODEL, "--arrays", "m.npz", "--channels", "0,5"]
+    given = as_json(capfd, *argv)
+    assert given["written"] == ["masks.png", "m.npz"]
+    with Image.open("masks.png") as figure, Image.open("a.png") as image:
+        assert figure.format == "PNG"
+        x = mx.nd.array(NORMALIZATION(fit_picture(image, (24, 16), "pad")[None]))
+    ((before, mask, _),) = nets[0]["tiny"].attention(x)
+    arrays = np.load("m.npz")
+    np.testing.assert_allclose(arrays["module1_before"], before.asnumpy().mean(axis=1), atol=1e-5)
+    channels = mask.asnumpy()[:, [0, 5]]
+    np.testing.assert_allclose(arrays["module1_mask_channels"], channels, atol=1e-5)
+    (module,) = given["modules"]
+    assert module["shape"] == [16, 24, 16]
+    assert module["mean"] == pytest.approx(float(mask.mean().asscalar()), rel=1e-4)
+    assert "written: masks.png, m.npz" in output(capfd, *argv)
+
+
+@pytest.mark.filterwarnings("ignore:.*Cannot decide type")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_export_writes_a_symbol_with_the_networks_scores(capfd, nets, precision):
+    argv = ["export", *MODEL, "--out", "served", "--format", "symbol", "--precision", precision]
+    if precision == "bfloat16" and not cpu_has_bfloat16():
+        assert main(argv) == 1
+        return
+    given = as_json(capfd, *argv)
+    assert given["written"] == ["served-symbol.json", "served-0000.params"]
+    assert (given["size"], given["class_names"]) == ([24, 16], list(NAMES))
+    net = mx.gluon.SymbolBlock.imports(given["written"][0], ["data"], given["written"][1])
+    x = mx.nd.random.normal(shape=(2, 3, 24, 16))
+    expected = nets[0]["tiny"](x).asnumpy()
+    difference = np.linalg.norm(net(x).asnumpy() - expected) / np.linalg.norm(expected)
+    least, most = (0, 1e-4) if precision == "float32" else (1e-4, 0.05)
+    assert least <= difference < most
+
+
+def test_export_writes_onnx(capfd, nets):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    text = output(capfd, "export", *MODEL, "--out", "net.onnx", "--size", "32")
+    assert text == "tiny for 32x32 pictures\nwritten: net.onnx\n"
+    session = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape[2:] == [32, 32]
+    assert json.loads(session.get_modelmeta().custom_metadata_map["class_names"]) == list(NAMES)
+
+
+def test_export_without_onnx_says_what_to_install(capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert main(["export", *MODEL, "--out", "net.onnx"]) == 1
+    assert "pip install 'gluon_ran[onnx]'" in capfd.readouterr().err
+
+
+def test_convert_is_the_old_command(capfd):
+    np.savez("theirs.npz", **tengshaofeng()[2])
+    assert old_convert(["theirs.npz", "--out", "old.params"]) == 0
+    old = capfd.readouterr().out
+    assert output(capfd, "convert", "theirs.npz", "--out", "new.params") == old.replace(
+        "old", "new"
+    )
+    for suffix in (".params", ".json"):
+        assert Path(f"old{suffix}").read_bytes() == Path(f"new{suffix}").read_bytes()
+    given = as_json(capfd, "convert", "theirs.npz", "--out", "new.params", "--force")
+    assert given["model"] == read_card("new.params").spec.name
+    assert given["written"] == ["new.params", "new.json"]

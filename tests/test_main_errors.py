@@ -1,0 +1,160 @@
+"""`python -m gluon_ran`: how bad input, signals and closed pipes end it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from own_weights import MODEL, own_nets, own_weights  # noqa: F401
+from pictures import break_some, picture
+from PIL import Image
+
+from gluon_ran.commands import command_line, main
+
+
+def test_broken_pictures_are_named_and_the_others_go_on(capfd, tmp_path):
+    broken = break_some(tmp_path / "broken")
+    Image.new("1", (20000, 20000)).save("huge.png")
+    Image.new("F", (20, 20)).save("float.tiff")
+    paths = [*(f"broken/{name}" for name in broken), "huge.png", "float.tiff", "broken", "nothere"]
+    picture("red", 1).save("whole.png")
+    assert main(["predict", *paths, "whole.png", *MODEL, "--json"]) == 1
+    out, err = capfd.readouterr()
+    assert len(err.splitlines()) == len(paths)
+    for line, path, row in zip(err.splitlines(), paths, json.loads(out)["pictures"]):
+        assert line == f"error: {row['error']}" and path in line and row["picture"] == path
+    assert json.loads(out)["pictures"][-1]["predictions"]
+    assert main(["predict", "nothere", "whole.png", *MODEL]) == 1
+    assert capfd.readouterr().out.startswith("nothere\n  not read\nwhole.png\n  ")
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        ("list cifr_atention*", "no network is called .*; did you mean cifar_attention"),
+        ("list zzz", "no network is called 'zzz'; without a pattern all are listed"),
+        ("list --root nowhere", "there is no folder of weights at nowhere"),
+        ("summary attenton56", "did you mean attention56"),
+        ("summary attention56 --size 33", "multiples of 32"),
+        ("predict a.png --model attention56 --root root", "there are for bare, base, .*, tiny"),
+        ("predict a.png --model tini --root root", "did you mean tiny"),
+        ("predict a.png --model nowhere.params", "there are no weights at nowhere.params"),
+        ("predict a.png --model package", "package is not a run directory"),
+        ("predict a.png --model package/lone.params", "has no card beside it, so nothing tells"),
+        ("predict a.png --model package/broken.params", "broken.json is no card of weights"),
+        ("predict a.png --model root/embedding.params", "gives embeddings, not classes"),
+        ("predict a.png --model root/unknown.params", "does not tell how its pictures are norm"),
+        ("predict a.png --model root/tiny.params --size 17", "multiples of 2; got 17x17"),
+        ("predict a.png --model x --root ftp://x", "address that begins with http"),
+        ("masks nothere --model root/tiny.params", "nothere can't be read"),
+        ("masks a.png --model root/base.params", "cifar_resnet20_v2 has no attention modules"),
+        ("masks a.png --model root/plain.params", "tiny has no attention modules"),
+        ("masks a.png --model root/tiny.params --channels 16", "have the channels? 16"),
+        ("masks a.png --model root/tiny.params --out no/m.png", "no/m.png: No such file"),
+        ("masks a.png --model root/tiny.params --arrays no/m.npz", "no/m.npz: No such file"),
+        ("export --model root/tiny.params --out no/net.onnx", "no/net.onnx can't be written"),
+        ("export --model root/tiny.params --out no/net --format symbol", "there is no folder no"),
+        ("convert nothere.npz --out x.params", "there is no file nothere.npz"),
+    ],
+)
+def test_bad_input_is_an_error_in_one_line(capfd, argv, message, tmp_path, nets):
+    if "onnx" in argv:
+        pytest.importorskip("onnxruntime")
+    picture("red", 1).save("a.png")
+    (tmp_path / "package").mkdir()
+    for name in ("lone", "broken"):
+        weights = (nets[1] / "tiny.params").read_bytes()
+        (tmp_path / "package" / f"{name}.params").write_bytes(weights)
+    (tmp_path / "package" / "broken.json").write_text("{")
+    assert main(argv.split()) == 1
+    out, err = capfd.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert re.match(f"error: .*{message}", err), err
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "", "frobnicate", "predict a.png", "predict --model tiny", "masks --model tiny",
+        "predict a.png --model tiny --top 0", "predict a.png --model tiny --top x",
+        "summary tiny --size 3x3x3", "summary tiny --size 0",
+        "masks a.png --model tiny --out m.jpg", "masks a.png --model tiny --channels 1,",
+        "masks a.png --model tiny --arrays m.txt",
+        "export --model tiny", "export --model tiny --out x --precision int8",
+        "export --model tiny --out x --precision bfloat16", "convert theirs.npz",
+    ],
+)  # fmt: skip
+def test_a_wrong_command_line_is_told_from_an_error(capfd, argv):
+    with pytest.raises(SystemExit) as caught:
+        main(argv.split())
+    assert caught.value.code == 2
+    out, err = capfd.readouterr()
+    assert out == "" and err.startswith("usage: ")
+
+
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (MemoryError(), "not enough memory"),
+        (PermissionError(13, "Permission denied", "x"), "x: Permission denied"),
+        (
+            RuntimeError("Traceback (most recent call last):\n  File x\nMXNetError: no"),
+            "MXNetError: no",
+        ),
+        (RuntimeError("one\n  and\n\ntwo"), "one and two"),
+        (ImportError(), "ImportError"),
+    ],
+)
+def test_errors_of_all_kinds_take_a_line(capfd, monkeypatch, error, line):
+    def fail(args):
+        raise error
+
+    monkeypatch.setattr(command_line.listing, "run", fail)
+    assert main(["list"]) == 1
+    assert capfd.readouterr().err == f"error: {line}\n"
+
+
+def test_ctrl_c_ends_with_130(capfd, monkeypatch):
+    monkeypatch.setattr(
+        command_line.listing, "run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    assert main(["list"]) == 130
+    assert capfd.readouterr().err == "interrupted\n"
+
+
+def test_what_is_printed_meanwhile_is_no_result(capfd, monkeypatch):
+    run = command_line.listing.run
+
+    def loud(args):
+        print("noise")
+        return run(args)
+
+    monkeypatch.setattr(command_line.listing, "run", loud)
+    assert main(["list", "attention56", "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out)[0]["name"] == "attention56" and err == "noise\n"
+
+
+def test_a_process_prints_results_alone_and_imports_what_it_needs(tmp_path):
+    picture("red", 1).save("a.png")
+    code = (
+        "import sys; from gluon_ran.commands import main; code = main(sys.argv[1:]); "
+        "sys.exit(code or 'matplotlib' in sys.modules)"
+    )
+    argv = [sys.executable, "-c", code, "predict", "a.png", *MODEL, "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"] == "tiny"
+
+
+def test_a_closed_pipe_ends_it_silently():
+    argv = [sys.executable, "-m", "gluon_ran", "list"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(argv, env=buffered, **pipes)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 141
