@@ -21,7 +21,7 @@ from launch_tasks import HERE, Task
 def group():
     yield [Task("worker 0", HERE, [sys.executable, "-c", sys.argv[1]], {})]
 with _signals() as events:
-    _launch(group, 0, events)
+    sys.exit(_launch(group, 0, events))
 """
 FOREVER = "import time; print('here', flush=True); time.sleep(600)"
 
@@ -145,6 +145,39 @@ def test_signals_go_on_where_nobody_reads_the_lines(tmp_path):
             time.sleep(1)
         assert ended((tmp_path / "pid").read_text())
         process.kill()
+
+
+@pytest.mark.parametrize(
+    "connect, number, code", [(os.pipe, signal.SIGINT, 130), (os.openpty, signal.SIGHUP, 75)]
+)
+def test_workers_stop_in_order_where_the_lines_can_no_longer_be_shown(
+    tmp_path, connect, number, code
+):
+    """Ctrl-C ends `tee` too, and a lost terminal takes no line any more."""
+    saves = f"""
+import signal, sys, time
+def save(number, _):
+    time.sleep(0.3)  # lines that nobody takes come meanwhile
+    print("x" * 100_000, flush=True)
+    open({str(tmp_path / "saved")!r}, "w").close()
+    sys.exit({{2: 130, 15: 75}}[number])
+signal.signal(signal.SIGINT, save)
+signal.signal(signal.SIGTERM, save)
+print("ready", flush=True)
+while True:
+    print("line", file=sys.stderr, flush=True)
+    time.sleep(0.05)
+"""
+    read, write = connect()
+    program = f"import sys; sys.path.insert(0, {str(ROOT / 'train')!r})\n{BLOCKED}"
+    with subprocess.Popen([sys.executable, "-c", program, saves], stdout=write, stderr=write) as it:
+        os.close(write)
+        while b"ready" not in os.read(read, 1 << 16):
+            pass
+        os.close(read)
+        it.send_signal(number)
+        assert it.wait(60) == code
+    assert (tmp_path / "saved").exists()
 
 
 def test_a_command_that_is_not_there_is_told(capfd):

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -186,7 +186,8 @@ def _signals() -> Iterator[queue.SimpleQueue]:
 
 
 def _say(text: str) -> None:
-    print(f"launch: {text}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # a terminal that is gone, a reader that ended: the workers go on
+        print(f"launch: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -74,7 +75,8 @@ class Processes:
         with source:
             for line in source:
                 text = line.decode(errors="replace").rstrip("\r\n")
-                with self._printing:
+                # What can't be shown is read all the same, or the process would wait for ever.
+                with self._printing, suppress(OSError):
                     to.write(f"{name:{self._width}} | {text}\n")
                     to.flush()
 
