@@ -262,22 +262,38 @@ def test_another_number_of_devices_is_refused(tmp_path):
         train(run=run, contexts=[mx.cpu(0), mx.cpu(1)])
 
 
+class Broken:
+    """Two batches, and then one with a broken record."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __iter__(self):
+        yield from list(self.inner)[:2]
+        raise DataError("record 7 is broken")
+
+
 def test_a_broken_batch_costs_no_step_before_it(tmp_path):
-    class Broken:
-        def __init__(self, inner):
-            self.inner = inner
-
-        def __len__(self):
-            return len(self.inner)
-
-        def __iter__(self):
-            yield from list(self.inner)[:2]
-            raise DataError("record 7 is broken")
-
     run = new_run(tmp_path / "run")
     with pytest.raises(DataError, match="record 7"):
         train(run=run, batches=lambda epoch: Broken(train_batches()(epoch)), workers=0)
     assert newest_whole(run.checkpoints)["steps"] == 2
     resumed, history = train(run=run)
     assert history.completed
+    assert_equal(arrays(resumed), arrays(train()[0]))
+
+
+def test_a_broken_batch_of_the_validation_costs_no_step_of_the_epoch(tmp_path):
+    run = new_run(tmp_path / "run")
+    with pytest.raises(DataError, match="record 7"):
+        train(run=run, validation=Broken(validation_batches()))
+    manifest = newest_whole(run.checkpoints)
+    assert (manifest["epochs"], manifest["steps"]) == (0, 3)
+    none_is_taken = [None] * 3
+    rest = lambda epoch: train_batches()(epoch) if epoch else none_is_taken  # noqa: E731
+    resumed, history = train(run=run, batches=rest)
+    assert history.completed and len(history.epochs) == 3
     assert_equal(arrays(resumed), arrays(train()[0]))

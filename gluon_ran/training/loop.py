@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -168,19 +168,16 @@ def _train_from(start: int, state: dict[str, Any], work: _Work) -> None:
         steps, speed = group.least(len(batches)), 0.0
         if meter.steps < steps:
             behind_step = partial(saver.behind_step, epoch, meter, steps)
-            try:
+            with _saved_ahead_of_broken_data(epoch, meter, saver):
                 speed = train_epoch(
                     work.stepper, batches, meter, recipe, steps, behind_step, stop, **work.settings
                 )
-            except DataError:  # of a batch to come: the steps before it are not lost
-                if meter.steps and not meter.in_a_row and saver.within(epoch, meter):
-                    LOG.info("saved behind step %d of epoch %d", meter.steps, epoch + 1)
-                raise
         if meter.steps < steps:
             _leave(epoch, meter, work)
             return
         try:
-            result = _result(epoch, meter, speed, work)
+            with _saved_ahead_of_broken_data(epoch, meter, saver):
+                result = _result(epoch, meter, speed, work)
         except _Stopped:
             _leave(epoch, meter, work)
             return
@@ -195,6 +192,17 @@ def _train_from(start: int, state: dict[str, Any], work: _Work) -> None:
             history.stopped_by = stop.signal
             return
     history.completed = True
+
+
+@contextmanager
+def _saved_ahead_of_broken_data(epoch: int, meter: Meter, saver: Saver) -> Iterator[None]:
+    """Saves the steps that are done where a batch to come, or one of the validation, is broken."""
+    try:
+        yield
+    except DataError:
+        if meter.steps and not meter.in_a_row and saver.within(epoch, meter):
+            LOG.info("saved behind step %d of epoch %d", meter.steps, epoch + 1)
+        raise
 
 
 def _leave(epoch: int, meter: Meter, work: _Work) -> None:
