@@ -240,6 +240,7 @@ def test_a_stop_during_validation_saves_and_leaves(tmp_path):
 
     resumed, rest = train(run=run, batches=batches)
     assert rest.completed and [result.epoch for result in rest.epochs] == [1, 2]
+    assert rest.epochs[0].images_per_second > 0
     assert [result.val_loss for result in rest.epochs] == [r.val_loss for r in whole.epochs[1:]]
     assert_equal(arrays(resumed), arrays(quiet))
 

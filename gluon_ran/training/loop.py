@@ -165,11 +165,11 @@ def _train_from(start: int, state: dict[str, Any], work: _Work) -> None:
     for epoch in range(start, recipe.epochs):
         meter = Meter(epoch, work.stepper.scale, state)
         batches = SoftBatches(work.train(epoch), recipe, work.classes, epoch, meter.steps)
-        steps, speed = group.least(len(batches)), 0.0
+        steps = group.least(len(batches))
         if meter.steps < steps:
             behind_step = partial(saver.behind_step, epoch, meter, steps)
             with _saved_ahead_of_broken_data(epoch, meter, saver):
-                speed = train_epoch(
+                train_epoch(
                     work.stepper, batches, meter, recipe, steps, behind_step, stop, **work.settings
                 )
         if meter.steps < steps:
@@ -177,7 +177,7 @@ def _train_from(start: int, state: dict[str, Any], work: _Work) -> None:
             return
         try:
             with _saved_ahead_of_broken_data(epoch, meter, saver):
-                result = _result(epoch, meter, speed, work)
+                result = _result(epoch, meter, work)
         except _Stopped:
             _leave(epoch, meter, work)
             return
@@ -221,7 +221,7 @@ class _Stopped(Exception):
     """The run was asked to stop within a validation."""
 
 
-def _result(epoch: int, meter: Meter, speed: float, work: _Work) -> EpochResult:
+def _result(epoch: int, meter: Meter, work: _Work) -> EpochResult:
     """What an epoch gave, with its validation.
 
     Raises:
@@ -244,7 +244,7 @@ def _result(epoch: int, meter: Meter, speed: float, work: _Work) -> EpochResult:
         val_loss=score.loss if score else None,
         val_top1=score.top1 if score else None,
         val_top5=score.top5 if score else None,
-        images_per_second=speed,
+        images_per_second=meter.images_per_second,
         losses=meter.losses,
         size=size_at(epoch, recipe),
         skipped=meter.skipped,
