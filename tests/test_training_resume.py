@@ -160,6 +160,13 @@ def test_a_run_directory_that_was_taken_over_is_refused(tmp_path):
         train(run=run)
 
 
+def test_damaged_metrics_are_found_before_an_epoch_is_trained(tmp_path):
+    run = new_run(tmp_path / "run")
+    (run.path / "metrics.jsonl").write_bytes(b'{"epoch\xff": 0}\n{"epoch": 1}\n')
+    with pytest.raises(RunError, match="line 1 of .*metrics.jsonl is damaged"):
+        train(run=run, batches=lambda epoch: pytest.fail("it trains"))
+
+
 def test_sigterm_stops_as_ctrl_c_does_and_is_told_from_it(tmp_path):
     for number in (signal.SIGINT, signal.SIGTERM):
         run = new_run(tmp_path / str(number))

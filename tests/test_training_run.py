@@ -120,9 +120,10 @@ def test_a_torn_last_line_of_metrics_is_left_out(tmp_path):
     assert run.metrics() == [{"epoch": 0}]
 
 
-def test_another_damaged_line_of_metrics_is_named(tmp_path):
+@pytest.mark.parametrize("line", [b'{"epo', b'{"epo\xe3h": 1}', b"{}", b"[]"])
+def test_another_damaged_line_of_metrics_is_named(tmp_path, line):
     run = start(tmp_path / "run")
-    (run.path / "metrics.jsonl").write_text('{"epoch": 0}\n{"epo\n{"epoch": 2}\n')
+    (run.path / "metrics.jsonl").write_bytes(b'{"epoch": 0}\n' + line + b'\n{"epoch": 2}\n')
     with pytest.raises(RunError, match="line 2 of .*metrics.jsonl is damaged"):
         run.metrics()
 

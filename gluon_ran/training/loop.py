@@ -101,7 +101,8 @@ def fit(
         TrainingDiverged: losses or gradients were not finite for too long, or a weight or the
             validation loss is not. What was saved before stays.
         CheckpointError: all checkpoints to go on from are damaged.
-        RunError: another process writes to the run directory, or it now holds another run.
+        RunError: another process writes to the run directory, it now holds another run, or its
+            metrics are damaged.
     """
     contexts = list(contexts) or [mx.cpu()]
     check_dtype(recipe.dtype, contexts)
@@ -115,6 +116,7 @@ def fit(
             stack.enter_context(run.writing())
             there = RunDirectory.open(run.path)
             run.refuse_difference(there)
+            run.metrics()  # found out behind an epoch, damage would cost that epoch
             # Another process may have begun the same run since this one looked.
             run.data["run_id"] = there.data.get("run_id")
         store = "device" if kvstore in DISTRIBUTED else kvstore

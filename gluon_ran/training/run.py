@@ -198,7 +198,7 @@ class RunDirectory:
             RunError: another line is damaged.
         """
         path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        lines = path.read_bytes().splitlines() if path.is_file() else []
         rows = []
         for number, line in enumerate(lines, 1):
             try:
