@@ -68,7 +68,10 @@ def test_lines_come_whole_with_the_name_of_their_process(capfd):
         assert f"{name} | \xe9rror\n" in shown.err
 
 
-def test_a_failure_ends_all_and_starts_them_again_until_restarts_are_spent(tmp_path, capfd):
+def test_a_failure_ends_all_and_starts_them_again_until_restarts_are_spent(
+    tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setattr(script("launch"), "_CAUSE", 0.1)
     note = f"import os; open({str(tmp_path / 'pids')!r}, 'a').write(str(os.getpid()) + '\\n'); "
     fail = note + "import sys, time; time.sleep(0.5); sys.exit(3)"
     assert launched(note + FOREVER, fail, restarts=2) == 3
@@ -94,6 +97,14 @@ def test_what_would_only_fail_again_is_not_tried_again(code, capfd):
     assert launched(f"import sys; sys.exit({code})", restarts=3) == code
     shown = capfd.readouterr().err
     assert "starting all again" not in shown and "signal" not in shown
+
+
+def test_a_failure_that_follows_from_another_does_not_hide_it(capfd):
+    """Worker 0 tells the others of its error, and they may end before it does."""
+    cause = "import sys, time; time.sleep(0.5); sys.exit(78)"
+    assert launched(cause, "import sys; sys.exit(1)", FOREVER, restarts=3) == 78
+    shown = capfd.readouterr().err
+    assert "worker 0 ended with code 78" in shown and "starting all again" not in shown
 
 
 class WhenThere(queue.SimpleQueue):

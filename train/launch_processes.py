@@ -85,9 +85,10 @@ class Processes:
         for thread in copying:
             thread.join(_END_SECONDS)
         with self._lock:
+            # First, so that what no longer runs can be taken from the queue.
+            self.ended.put((name, code if code >= 0 else 128 - code))
             self._running.pop(name, None)
             process.stdin.close()
-        self.ended.put((name, code if code >= 0 else 128 - code))
 
     def signal(self, number: int, names: list[str]) -> None:
         """Sends a signal to the processes of some names that still run."""
