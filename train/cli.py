@@ -46,6 +46,12 @@ from mxnet.gluon import HybridBlock
 INTERRUPTED, TERMINATED = 130, 75
 # Of a worker's error that a restart would only repeat (EX_CONFIG); train/launch.py then makes none.
 REPEATS = 78
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+# Of a path that is wrong, or not ours to write to.
+_WRONG_PATH = {
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.EACCES, errno.EPERM, errno.EROFS,
+}  # fmt: skip
 
 
 def make_parser(description: str, dataset: str | None) -> argparse.ArgumentParser:
@@ -372,13 +378,13 @@ def main(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
 
 def _repeats(error: Exception) -> bool:
     """Whether the same command would fail again, at the same place."""
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    of_disk = getattr(error, "errno", None) in _FULL | _WRONG_PATH
     kinds = (ValueError, ArithmeticError, training.CheckpointError, training.RunError)
-    return full or (isinstance(error, kinds) and not isinstance(error, RunLocked))
+    return of_disk or (isinstance(error, kinds) and not isinstance(error, RunLocked))
 
 
 def _advice(error: Exception) -> str:
     """What to do about an error that does not say it itself."""
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+    if getattr(error, "errno", None) in _FULL:
         return ": make room there; the same command goes on from the last checkpoint"
     return ""
