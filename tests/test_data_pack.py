@@ -209,6 +209,22 @@ def size_of_pack(folder, elsewhere):
     return (elsewhere / "a.rec").stat().st_size
 
 
+def test_what_a_kill_left_goes_unless_another_one_packs_there(folder, tmp_path):
+    left = [tmp_path / f".{name}.77.tmp" for name in ("b.rec", "b.idx", "b_classes.txt")]
+    others = [tmp_path / name for name in (".a.rec.77.tmp", ".b.rec.tmp", "b.rec.77.tmp")]
+
+    def beside(done, count):
+        if done == 1:
+            for path in (*left, *others):
+                path.write_text("half of it")
+            pack_folder(folder, tmp_path / "b.rec")
+
+    pack_folder(folder, tmp_path / "a.rec", progress=beside)
+    assert all(path.exists() for path in (*left, *others))
+    pack_folder(folder, tmp_path / "b.rec")
+    assert not any(path.exists() for path in left) and all(path.exists() for path in others)
+
+
 def test_progress_is_told_of_every_picture_broken_ones_too(folder, tmp_path):
     broken, seen = break_some(folder / "red"), []
     pack_folder(folder, tmp_path / "a.rec", broken="skip", progress=lambda *done: seen.append(done))

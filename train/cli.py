@@ -8,14 +8,13 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from types import FrameType
 
+from ends import INTERRUPTED, TERMINATED, Terminated, termination_raises
 from flags import (
     STREAM,
     add_hold_out,
@@ -42,9 +41,8 @@ from gluon_ran.training.run import RunLocked
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-# Exit codes: behind Ctrl-C, and behind SIGTERM (EX_TEMPFAIL: start it again).
-INTERRUPTED, TERMINATED = 130, 75
-# Of a worker's error that a restart would only repeat (EX_CONFIG); train/launch.py then makes none.
+# Exit code of a worker's error that a restart would only repeat (EX_CONFIG): train/launch.py makes
+# none then.
 REPEATS = 78
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 # Of a path that is wrong, or not ours to write to.
@@ -308,27 +306,6 @@ def _console() -> Iterator[None]:
         LOG.propagate = propagate
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, while pictures are read or the run is made; `fit` takes it itself."""
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Has SIGTERM end what goes on as Ctrl-C does, where signals can be taken."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def take(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, take)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 class _LogFile(logging.FileHandler):
     """A log file that a full disk leaves short: the console has each line too."""
 
@@ -362,12 +339,13 @@ def _log_to_file(path: Path) -> None:
 def main(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
     """Runs the command line; the exit code."""
     args = parser.parse_args(argv)
-    with _console(), _sigterm_raises():
+    # While pictures are read and the run is made; `fit` takes signals itself.
+    with _console(), termination_raises():
         try:
             return train(args)
         except KeyboardInterrupt as interrupt:
             LOG.info("interrupted; what was saved before is whole")
-            return TERMINATED if isinstance(interrupt, _Terminated) else INTERRUPTED
+            return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
         except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
             LOG.debug("where the error came from", exc_info=True)
             LOG.error("error: %s%s", error, _advice(error))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gluon_ran._files import atomic_path
+from gluon_ran._files import atomic_path, leftovers_removed, write_text
 from gluon_ran.data.dataset import DataError
 from gluon_ran.data.folder import TEST_NAMES, list_classes, read_file
 from gluon_ran.data.loading import BROKEN
@@ -92,9 +92,9 @@ def pack_folder(
     packed = map_ahead(pack, (labelled[n] for n in order), threads or cores(), _AHEAD)
     if progress is not None:
         packed = _watched(packed, len(labelled), progress)
-    count = _write_records(_kept(packed, broken), rec)
-    with atomic_path(names_file) as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    with leftovers_removed(rec, rec.with_suffix(".idx"), names_file):
+        count = _write_records(_kept(packed, broken), rec)
+        write_text(names_file, "".join(f"{name}\n" for name in names))
     return count
 
 
