@@ -188,6 +188,15 @@ def test_a_second_ctrl_c_interrupts_at_once():
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_lost_terminal_counts_as_sigterm_however_often_it_is_told():
+    for first in (signal.SIGHUP, signal.SIGTERM):
+        with StopRequest() as stop:
+            signal.raise_signal(first)
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.signal == signal.SIGTERM
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 def test_a_second_ctrl_c_while_saving_leaves_the_epoch_before(tmp_path, monkeypatch):
     save = checkpoint.save_checkpoint
 
@@ -207,15 +216,16 @@ def test_a_second_ctrl_c_while_saving_leaves_the_epoch_before(tmp_path, monkeypa
     assert_equal(arrays(resumed), arrays(quiet))
 
 
-def test_an_ignored_ctrl_c_stays_ignored():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_an_ignored_signal_stays_ignored(number):
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         with StopRequest() as stop:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
             assert not stop.requested
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(number) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
 
 
 def test_a_stop_during_validation_saves_and_leaves(tmp_path):

@@ -58,10 +58,10 @@ def fit(
 
     Behind each epoch the network is scored at that epoch's size of pictures.
 
-    With a run directory each epoch is saved, and Ctrl-C or SIGTERM finishes the step in hand and
-    saves it too (a second one leaves at once). A run that is there already goes on behind what was
-    saved, to the same numbers as without the break; on one CPU, bit for bit. No other process can
-    write to the directory meanwhile.
+    With a run directory each epoch is saved, and Ctrl-C, SIGTERM or a lost terminal finishes the
+    step in hand and saves it too (a second signal leaves at once). A run that is there already
+    goes on behind what was saved, to the same numbers as without the break; on one CPU, bit for
+    bit. No other process can write to the directory meanwhile.
 
     By the `kvstore` "dist_sync" or "horovod" several processes train together, as many devices of
     one process would, each with its own part of each batch. A signal to one stops all behind the
