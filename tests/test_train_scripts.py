@@ -101,7 +101,11 @@ def test_a_run_is_trained_gone_on_with_and_evaluated(tmp_path, capsys):
     assert train("--resume") == 0
     assert script("cifar10_train").main(["--resume", str(run)]) == 0
     assert saved_files(run) == before
-    capsys.readouterr()
+    log = (run / "train.log").read_text()
+    with training.RunDirectory.open(run).writing():
+        assert train() == 1
+    assert "is written to by process" in capsys.readouterr().err
+    assert (run / "train.log").read_text() == log
     assert evaluate(str(run), "--checkpoint", "last", "--flip") == 0
     assert "top-1" in capsys.readouterr().out
     result = json.loads((run / "evaluation.json").read_text())

@@ -154,6 +154,18 @@ def test_one_process_at_a_time_writes_to_a_run(tmp_path):
     start(tmp_path / "run")
 
 
+def test_who_writes_to_a_run_may_enter_again(tmp_path):
+    run = start(tmp_path / "run")
+    with run.writing():
+        with run.writing():
+            pass
+        with pytest.raises(RunError, match="written to by process"):
+            with RunDirectory.open(run.path).writing():
+                pass
+    with RunDirectory.open(run.path).writing():
+        pass
+
+
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -28,6 +28,7 @@ from flags import (
 )
 from make_run import check_unchanged
 from shared_run import make_shared_run
+from sources import InMemory, Streamed
 
 import gluon_ran
 from gluon_ran import training
@@ -212,8 +213,22 @@ def train(args: argparse.Namespace) -> int:
         asked = recipe_from(args)
         training.check_dtype(asked.dtype, contexts)
     run, source, trained = make_shared_run(args, len(contexts), group)
-    if not group.rank:
-        _log_to_file((args.log_dir or run.path) / "train.log")
+    with ExitStack() as stack:
+        if not group.rank:
+            # In the log of a run nothing belongs of a process that may not write to it.
+            stack.enter_context(run.writing())
+            _log_to_file((args.log_dir or run.path) / "train.log")
+        return _train(args, run, source, trained, contexts, group)
+
+
+def _train(
+    args: argparse.Namespace,
+    run: RunDirectory,
+    source: InMemory | Streamed,
+    trained: Trained | None,
+    contexts: list[mx.Context],
+    group: Group,
+) -> int:
     recipe, normalization = run.recipe, run.normalization
     where = ", ".join(map(str, contexts)) + f" of {group.count} workers" * (group.count > 1)
     LOG.info("%s on %s, %s, %s", run.spec.name, run.data["dataset"], recipe.dtype, where)
