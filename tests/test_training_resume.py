@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from runs import MIXED, arrays, assert_equal, interrupt_after, new_run, saved_epochs, train
-from small import RECIPE, SPEC, data_record, net, train_batches, validation_batches
+from small import RECIPE, SPEC, data_record, dataset, net, train_batches, validation_batches
 
-from gluon_ran.data import DataError
+from gluon_ran.data import DataError, Dataset
 from gluon_ran.models import Baseline, build, get_model
 from gluon_ran.models.params_file import read_params_file
 from gluon_ran.training import (
@@ -18,7 +18,7 @@ from gluon_ran.training import (
     checkpoint,
 )
 from gluon_ran.training.interrupt import StopRequest
-from gluon_ran.training.manifest import newest_whole
+from gluon_ran.training.manifest import checked_file, newest_whole, read_manifest
 from gluon_ran.training.precision import cpu_has_bfloat16
 
 import mxnet as mx
@@ -270,6 +270,24 @@ def test_a_run_begun_by_two_processes_at_once_can_be_gone_on_with(tmp_path):
     assert train(run=new_run(tmp_path / "run"))[1].completed
     with pytest.raises(CheckpointError):
         newest_whole(first.checkpoints, "another")
+
+
+def test_best_weights_of_an_epoch_that_is_trained_again_are_not_left_damaged(tmp_path):
+    """Where training is not bit-exact, for which other batches and labels stand here."""
+    run = new_run(tmp_path / "run")
+    train(run=run)
+    (run.checkpoints / "epoch-0003.json").replace(run.checkpoints / "best.json")
+    data = dataset()
+    others = Dataset(data.images, (data.labels + 1) % 3, data.class_names)
+    _, history = train(
+        run=run,
+        batches=train_batches(replace(RECIPE, seed=6)),
+        validation=validation_batches(others),
+    )
+    best = read_manifest(run.checkpoints, "best")
+    checked_file(run.checkpoints, best, "weights")
+    assert (best["epochs"], best["progress"]["best_epoch"]) == (3, 2)
+    assert best["progress"]["best_top1"] == history.epochs[0].val_top1 == history.best_top1
 
 
 def test_another_number_of_devices_is_refused(tmp_path):
