@@ -285,6 +285,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_json(args.out, {**result, "training": shlex.join(args.training), **origin})
     draw(result, args.out.with_suffix(".png"))
     print(table(result["faults"]))
+    for what in ("checkpoints", "losses"):
+        print(f"{what}: {result[what]['epochs_compared']} epochs compared, different in "
+              f"{result[what]['epochs_that_differ'] or 'none'}")  # fmt: skip
+    print(f"exit codes at the end: {result['exit_codes_at_the_end']}")
     print(f"written: {args.out} and {args.out.with_suffix('.png')}")
     return int(not passed(result))
 
