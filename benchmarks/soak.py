@@ -35,7 +35,8 @@ class Watch:
 
     Attributes:
         samples: by run: seconds, process id, resident MiB, open files.
-        digests: by run and epoch: SHA-256 of weights and of the optimizer's state.
+        digests: by run and epoch: SHA-256 of weights and of the optimizer's state, all that were
+            ever seen.
 
     Args:
         trainings: the runs by name.
@@ -44,7 +45,7 @@ class Watch:
 
     def __init__(self, trainings: dict[str, Training], period: float) -> None:
         self.samples: dict[str, list[list[float]]] = {name: [] for name in trainings}
-        self.digests: dict[str, dict[int, list[str]]] = {name: {} for name in trainings}
+        self.digests: dict[str, dict[int, set]] = {name: {} for name in trainings}
         self._trainings, self._period = trainings, period
         self._begin, self._end = time.monotonic(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -70,7 +71,8 @@ class Watch:
     def look(self) -> None:
         """Takes one sample of each run."""
         for name, training in self._trainings.items():
-            self.digests[name].update(_digests(training.checkpoints))
+            for epoch, digest in _digests(training.checkpoints).items():
+                self.digests[name].setdefault(epoch, set()).add(digest)
             pid = training.pid
             try:
                 found = None if pid is None else [pid, _resident(pid), _handles(pid)]
@@ -89,14 +91,14 @@ def _handles(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def _digests(folder: Path) -> dict[int, list[str]]:
+def _digests(folder: Path) -> dict[int, tuple[str, ...]]:
     """Of the checkpoints at the ends of epochs that are there: the SHA-256 of their files."""
     found = {}
     for path in folder.glob("epoch-[0-9][0-9][0-9][0-9].json"):
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             if path.stem == f"epoch-{manifest['epochs']:04d}":  # no foreign one
-                found[manifest["epochs"]] = list(manifest["sha256"].values())
+                found[manifest["epochs"]] = tuple(manifest["sha256"].values())
         except (OSError, ValueError, KeyError):  # pruned meanwhile, or damaged by a fault
             continue
     return found
@@ -122,13 +124,13 @@ def slope(samples: Sequence[Sequence[float]], warm_up: float, column: int) -> fl
     return sum((m - x) * (v - y) for m, v in zip(minutes, values)) / spread
 
 
-def compared(quiet: dict[int, list[str]], hurt: dict[int, list[str]]) -> dict[str, Any]:
-    """How many epochs both runs were seen behind, and which of them differ."""
+def compared(quiet: dict[int, set], hurt: dict[int, set]) -> dict[str, Any]:
+    """How many epochs both runs were seen behind, and which of them ever differed."""
     both = sorted(set(quiet) & set(hurt))
     return {
         "epochs_compared": len(both),
         "last_epoch_compared": both[-1] if both else None,
-        "epochs_that_differ": [epoch for epoch in both if quiet[epoch] != hurt[epoch]],
+        "epochs_that_differ": [epoch for epoch in both if len(quiet[epoch] | hurt[epoch]) > 1],
     }
 
 
@@ -180,6 +182,7 @@ def soak(command: Sequence[str], args: argparse.Namespace) -> dict[str, Any]:
             done = _inject(hurt, all_faults(quiet, small), watch, args)
             ends = []
             for training in (quiet, hurt):
+                training.wait_for("run directory")
                 training.signal(signal.SIGTERM)
                 ends.append(training.wait())
     finally:
@@ -243,6 +246,15 @@ def table(done: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def passed(result: dict[str, Any]) -> bool:
+    """Whether a soak showed something, and nothing else than it should."""
+    runs = [result["checkpoints"], result["losses"]]
+    same = all(each["epochs_compared"] and not each["epochs_that_differ"] for each in runs)
+    survived = all(each["survived"] for each in result["faults"])
+    stopped = all(code == 75 for code in result["exit_codes_at_the_end"])
+    return bool(same and result["faults"] and survived and stopped)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Soaks, prints the table, writes JSON and figure; 1 where anything is not as it should be."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -273,9 +285,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_json(args.out, {**result, "training": shlex.join(args.training), **origin})
     draw(result, args.out.with_suffix(".png"))
     print(table(result["faults"]))
+    for what in ("checkpoints", "losses"):
+        print(f"{what}: {result[what]['epochs_compared']} epochs compared, different in "
+              f"{result[what]['epochs_that_differ'] or 'none'}")  # fmt: skip
+    print(f"exit codes at the end: {result['exit_codes_at_the_end']}")
     print(f"written: {args.out} and {args.out.with_suffix('.png')}")
-    differ = [result[what]["epochs_that_differ"] for what in ("checkpoints", "losses")]
-    return int(any(differ) or not all(each["survived"] for each in result["faults"]))
+    return int(not passed(result))
 
 
 if __name__ == "__main__":

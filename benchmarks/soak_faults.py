@@ -73,8 +73,12 @@ class Training:
         self._process.send_signal(number)
 
     def wait(self) -> int:
-        """The exit code."""
-        return self._process.wait(_PATIENCE)
+        """The exit code; of what does not end for too long, that of SIGKILL."""
+        try:
+            return self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
 
     def kill(self) -> None:
         """Ends the process at once."""
@@ -180,12 +184,22 @@ def _place(stem: str) -> tuple[int, ...]:
     return tuple(int(part) for part in stem.split("-") if part.isdigit())
 
 
+def _saved(training: Training, count: int) -> bool:
+    """Waits until a run has so many checkpoints; whether it has."""
+    until = time.monotonic() + _PATIENCE
+    while len(_newest(training.checkpoints)) < count:
+        if training.pid is None or time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
+
+
 def _damaged(spoil: Callable[[Path, random.Random], None], part: str) -> Callable:
     def fault(training: Training, rng: random.Random) -> Seen:
+        if not _saved(training, 2):
+            return Seen(False, "no two checkpoints came")
         training.kill()
         manifests = _newest(training.checkpoints)
-        if len(manifests) < 2:
-            return Seen(True, "nothing to damage yet")
         spoil(manifests[0].with_suffix(part), rng)
         training.start()
         line = training.wait_for("not used: ")
@@ -211,21 +225,26 @@ def _remove(path: Path, rng: random.Random) -> None:
 
 def _foreign(other: Training) -> Callable[[Training, random.Random], Seen]:
     def fault(training: Training, rng: random.Random) -> Seen:
+        if not (_saved(training, 1) and _saved(other, 1)):
+            return Seen(False, "no checkpoint came")
         training.kill()
-        theirs = _newest(other.checkpoints)
-        if not theirs or not _newest(training.checkpoints):
-            return Seen(True, "nothing to exchange yet")
-        name = "epoch-9000"
-        try:
-            for part in (".params", ".states", ".json"):
-                shutil.copy(theirs[0].with_suffix(part), training.checkpoints / (name + part))
-        except FileNotFoundError:
-            return Seen(True, "pruned meanwhile")
+        while not _copied(_newest(other.checkpoints)[0], training.checkpoints / "epoch-9000.json"):
+            time.sleep(0.05)  # it was pruned meanwhile
         training.start()
         line = training.wait_for("not used: ")
         return Seen("belongs to another run" in line and bool(training.wait_for("going on")), line)
 
     return fault
+
+
+def _copied(manifest: Path, to: Path) -> bool:
+    """Copies a checkpoint; whether all of it was there."""
+    try:
+        for part in (".params", ".states", ".json"):
+            shutil.copy(manifest.with_suffix(part), to.with_suffix(part))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _disk_full(training: Training, rng: random.Random) -> Seen:

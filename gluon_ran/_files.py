@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -32,6 +34,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if temporary.exists():
             temporary.unlink()
     _sync_folder(path.parent)
+
+
+@contextmanager
+def leftovers_removed(*paths: Path) -> Iterator[None]:
+    """Removes what kills left of files of one folder that were written by `atomic_path`.
+
+    Where another process is within such a context of the folder, nothing goes: it may be its own.
+    """
+    folder = os.open(paths[0].parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # somebody is there, or the file system has no locks
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for path in paths:
+                for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+                    left.unlink()
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(folder)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -131,10 +131,73 @@ def test_slopes_are_those_of_a_line_behind_the_warm_up(modules):
 
 
 def test_a_checkpoint_that_differs_is_named(modules):
-    quiet = {1: ["a"], 2: ["b"], 3: ["c"]}
-    assert modules[0].compared(quiet, {1: ["a"], 2: ["x"]}) == {
-        "epochs_compared": 2, "last_epoch_compared": 2, "epochs_that_differ": [2],
+    """Even one that is trained again, to the same bits as the other run's."""
+    quiet = {1: {"a"}, 2: {"b"}, 3: {"c"}, 4: {"d"}}
+    assert modules[0].compared(quiet, {1: {"a"}, 2: {"x"}, 3: {"x", "c"}}) == {
+        "epochs_compared": 3, "last_epoch_compared": 3, "epochs_that_differ": [2, 3],
     }  # fmt: skip
+
+
+def test_what_a_run_had_once_is_not_forgotten(modules, tmp_path):
+    training = modules[1].Training([], tmp_path, tmp_path / "log")
+    watch = modules[0].Watch({"hurt": training}, 1.0)
+    training.checkpoints.mkdir()
+    for digest in ("first", "second", "second"):
+        manifest = {"epochs": 1, "sha256": {"a": digest, "b": "b"}}
+        (training.checkpoints / "epoch-0001.json").write_text(json.dumps(manifest))
+        watch.look()
+    assert watch.digests["hurt"] == {1: {("first", "b"), ("second", "b")}}
+
+
+WELL = {
+    "checkpoints": {"epochs_compared": 2, "epochs_that_differ": []},
+    "losses": {"epochs_compared": 2, "epochs_that_differ": []},
+    "faults": [{"survived": True}],
+    "exit_codes_at_the_end": [75, 75],
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"checkpoints": {"epochs_compared": 0, "epochs_that_differ": []}},
+        {"losses": {"epochs_compared": 2, "epochs_that_differ": [1]}},
+        {"faults": [{"survived": True}, {"survived": False}]},
+        {"faults": []},
+        {"exit_codes_at_the_end": [75, -9]},
+    ],
+)
+def test_a_soak_that_shows_nothing_or_too_much_does_not_pass(modules, changes):
+    assert modules[0].passed(WELL)
+    assert not modules[0].passed({**WELL, **changes})
+
+
+SLOW = WELL_BEHAVED.replace("for epochs in (1, 2):", """for epochs in (1, 2):
+    if epochs == 2:
+        print("saved", flush=True)
+        time.sleep(0.4)""")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["newest weights cut", "newer checkpoint of another run"])
+def test_faults_wait_for_what_they_damage(modules, started, name):
+    hurt, other = started("hurt", SLOW), started("other")
+    seen = modules[1].all_faults(other, small_disk=False)[name](hurt, random.Random(0))
+    assert seen.survived and seen.shown.startswith("not used: "), seen
+
+
+def test_what_could_not_be_tried_did_not_survive(modules, started, monkeypatch):
+    hurt = started("hurt", SLOW.replace("sleep(0.4)", "sleep(60)"))
+    monkeypatch.setattr(modules[1], "_PATIENCE", 0.5)
+    fault = modules[1].all_faults(hurt, small_disk=False)["newest weights cut"]
+    assert fault(hurt, random.Random(0)) == (False, "no two checkpoints came")
+
+
+def test_a_run_that_never_ends_costs_no_result(modules, started, monkeypatch):
+    deaf = WELL_BEHAVED.replace("lambda *_: sys.exit(0 if careless else 75)", "signal.SIG_IGN")
+    hurt = started("hurt", deaf)
+    monkeypatch.setattr(modules[1], "_PATIENCE", 0.5)
+    fault = modules[1].all_faults(hurt, small_disk=False)["SIGTERM"]
+    assert fault(hurt, random.Random(0)) == (False, "exit code -9")
 
 
 def test_processes_are_told_apart_and_samples_thinned(modules):

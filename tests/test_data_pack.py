@@ -2,6 +2,7 @@
 
 import io
 import logging
+import resource
 
 import numpy as np
 import pytest
@@ -182,6 +183,46 @@ def test_a_name_of_two_lines_is_refused(tmp_path):
     folder = fill(tmp_path / "pictures", {"a\nb": 1, "c": 1})
     with pytest.raises(DataError, match=r"a\\nb.*can't stand on a line"):
         pack_folder(folder, tmp_path / "a.rec")
+
+
+@pytest.mark.parametrize("short", [1, 300, "all"])
+def test_files_that_do_not_fit_leave_those_that_are_there(folder, tmp_path, short):
+    """A file may grow up to a limit, as where the disk is full; MXNet's writer does not tell."""
+    rec = tmp_path / "a.rec"
+    pack_folder(folder, rec)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+    picture("blue", 0).save(folder / "blue" / "another.png")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    most = 0 if short == "all" else size_of_pack(folder, tmp_path / "whole") - short
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, limit[1]))
+    try:
+        with pytest.raises(OSError, match=r"a\.rec"):
+            pack_folder(folder, rec)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    after = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+    assert after == before
+
+
+def size_of_pack(folder, elsewhere):
+    pack_folder(folder, elsewhere / "a.rec")
+    return (elsewhere / "a.rec").stat().st_size
+
+
+def test_what_a_kill_left_goes_unless_another_one_packs_there(folder, tmp_path):
+    left = [tmp_path / f".{name}.77.tmp" for name in ("b.rec", "b.idx", "b_classes.txt")]
+    others = [tmp_path / name for name in (".a.rec.77.tmp", ".b.rec.tmp", "b.rec.77.tmp")]
+
+    def beside(done, count):
+        if done == 1:
+            for path in (*left, *others):
+                path.write_text("half of it")
+            pack_folder(folder, tmp_path / "b.rec")
+
+    pack_folder(folder, tmp_path / "a.rec", progress=beside)
+    assert all(path.exists() for path in (*left, *others))
+    pack_folder(folder, tmp_path / "b.rec")
+    assert not any(path.exists() for path in left) and all(path.exists() for path in others)
 
 
 def test_progress_is_told_of_every_picture_broken_ones_too(folder, tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.data import DataError, load_records
-from gluon_ran.data.records import read_records
+from gluon_ran.data.records import make_record, read_records
 
 import mxnet as mx
 
@@ -101,6 +101,21 @@ def test_records_that_hold_the_magic_number_are_joined(tmp_path):
         writer.write(content)
     writer.close()
     assert read_records(path)[0] == contents
+
+
+def test_records_are_written_to_the_byte_as_mxnet_writes_them(tmp_path):
+    magic = struct.pack("<I", 0xCED7230A)
+    pieces, rng = [magic, b"a", b"bcde", magic[:2]], np.random.default_rng(0)
+    pictures = [b"", magic, magic * 2, b"abc" + magic, encode(picture(0))]
+    pictures += [b"".join(pieces[n] for n in rng.integers(0, 4, count)) for count in range(60)]
+    rec = write(tmp_path, [(header(float(n % 7), n), each) for n, each in enumerate(pictures)])
+    ours = [make_record(n % 7, n, each) for n, each in enumerate(pictures)]
+    assert b"".join(ours) == rec.read_bytes()
+
+
+def test_a_picture_that_no_record_holds_is_refused():
+    with pytest.raises(DataError, match="record 3 would have 536870912 bytes"):
+        make_record(0, 3, bytes(2**29 - 24))
 
 
 def test_every_truncation_is_an_error_or_a_shorter_file(copy, small):

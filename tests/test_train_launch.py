@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import contextmanager
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 from scripts import ROOT, script
@@ -21,7 +22,7 @@ from launch_tasks import HERE, Task
 def group():
     yield [Task("worker 0", HERE, [sys.executable, "-c", sys.argv[1]], {})]
 with _signals() as events:
-    _launch(group, 0, events)
+    sys.exit(_launch(group, 0, events))
 """
 FOREVER = "import time; print('here', flush=True); time.sleep(600)"
 
@@ -67,7 +68,10 @@ def test_lines_come_whole_with_the_name_of_their_process(capfd):
         assert f"{name} | \xe9rror\n" in shown.err
 
 
-def test_a_failure_ends_all_and_starts_them_again_until_restarts_are_spent(tmp_path, capfd):
+def test_a_failure_ends_all_and_starts_them_again_until_restarts_are_spent(
+    tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setattr(script("launch"), "_CAUSE", 0.1)
     note = f"import os; open({str(tmp_path / 'pids')!r}, 'a').write(str(os.getpid()) + '\\n'); "
     fail = note + "import sys, time; time.sleep(0.5); sys.exit(3)"
     assert launched(note + FOREVER, fail, restarts=2) == 3
@@ -93,6 +97,14 @@ def test_what_would_only_fail_again_is_not_tried_again(code, capfd):
     assert launched(f"import sys; sys.exit({code})", restarts=3) == code
     shown = capfd.readouterr().err
     assert "starting all again" not in shown and "signal" not in shown
+
+
+def test_a_failure_that_follows_from_another_does_not_hide_it(capfd):
+    """Worker 0 tells the others of its error, and they may end before it does."""
+    cause = "import sys, time; time.sleep(0.5); sys.exit(78)"
+    assert launched(cause, "import sys; sys.exit(1)", FOREVER, restarts=3) == 78
+    shown = capfd.readouterr().err
+    assert "worker 0 ended with code 78" in shown and "starting all again" not in shown
 
 
 class WhenThere(queue.SimpleQueue):
@@ -145,6 +157,39 @@ def test_signals_go_on_where_nobody_reads_the_lines(tmp_path):
             time.sleep(1)
         assert ended((tmp_path / "pid").read_text())
         process.kill()
+
+
+@pytest.mark.parametrize(
+    "connect, number, code", [(os.pipe, signal.SIGINT, 130), (os.openpty, signal.SIGHUP, 75)]
+)
+def test_workers_stop_in_order_where_the_lines_can_no_longer_be_shown(
+    tmp_path, connect, number, code
+):
+    """Ctrl-C ends `tee` too, and a lost terminal takes no line any more."""
+    saves = f"""
+import signal, sys, time
+def save(number, _):
+    time.sleep(0.3)  # lines that nobody takes come meanwhile
+    print("x" * 100_000, flush=True)
+    open({str(tmp_path / "saved")!r}, "w").close()
+    sys.exit({{2: 130, 15: 75}}[number])
+signal.signal(signal.SIGINT, save)
+signal.signal(signal.SIGTERM, save)
+print("ready", flush=True)
+while True:
+    print("line", file=sys.stderr, flush=True)
+    time.sleep(0.05)
+"""
+    read, write = connect()
+    program = f"import sys; sys.path.insert(0, {str(ROOT / 'train')!r})\n{BLOCKED}"
+    with subprocess.Popen([sys.executable, "-c", program, saves], stdout=write, stderr=write) as it:
+        os.close(write)
+        while b"ready" not in os.read(read, 1 << 16):
+            pass
+        os.close(read)
+        it.send_signal(number)
+        assert it.wait(60) == code
+    assert (tmp_path / "saved").exists()
 
 
 def test_a_command_that_is_not_there_is_told(capfd):
@@ -276,6 +321,60 @@ def test_hosts_share_the_workers_by_their_slots(tmp_path):
     assert seen["worker 3"]["GLUON_RAN_RANK"] == "3"
     assert [seen[f"worker {i}"]["GLUON_RAN_LOCAL_WORKERS"] for i in (0, 3)] == ["3", "1"]
     assert [seen[f"worker {i}"]["GLUON_RAN_LOCAL_RANK"] for i in range(4)] == ["0", "1", "2", "0"]
+
+
+@pytest.fixture
+def rendezvous(monkeypatch):
+    """In place of what the launcher takes of Horovod, which may not be installed."""
+
+    class Service:
+        def start(self):
+            return 1234
+
+        def init(self, plan):
+            self.plan = plan
+
+        def stop(self):
+            del self.plan
+
+    def assigned(hosts, count):
+        plan = [(name, local) for name, slots in hosts for local in range(slots)]
+        return [
+            SimpleNamespace(
+                rank=rank, size=count, local_rank=local, local_size=dict(hosts)[name],
+                cross_rank=0, cross_size=len(hosts), hostname=name,
+            )
+            for rank, (name, local) in enumerate(plan)
+        ]  # fmt: skip
+
+    def parsed(text):
+        return [(name, int(slots)) for name, slots in (e.split(":") for e in text.split(","))]
+
+    for name in ("", ".runner", ".runner.common", ".runner.common.util", ".runner.http"):
+        monkeypatch.setitem(sys.modules, f"horovod{name}", SimpleNamespace())
+    monkeypatch.setitem(
+        sys.modules, "horovod.runner.common.util.hosts",
+        SimpleNamespace(get_host_assignments=assigned, parse_hosts=parsed),
+    )  # fmt: skip
+    monkeypatch.setitem(
+        sys.modules, "horovod.runner.http.http_server", SimpleNamespace(RendezvousServer=Service)
+    )
+
+
+def test_horovods_workers_know_their_places_and_that_they_are_launched(tmp_path, rendezvous):
+    tasks = script("launch_tasks")
+    (tmp_path / "hosts").write_text("127.0.0.1:2\n127.0.0.2\n")
+    with tasks.horovod(3, tasks.read_hosts(tmp_path / "hosts"), ["train"]) as group:
+        seen = {each.name: (each.host.name, each.environment) for each in group}
+    assert list(seen) == ["worker 0", "worker 1", "worker 2"]
+    assert [host for host, _ in seen.values()] == ["127.0.0.1", "127.0.0.1", "127.0.0.2"]
+    for key, expected in (
+        ("HOROVOD_RANK", ["0", "1", "2"]),
+        ("GLUON_RAN_RANK", ["0", "1", "2"]),
+        ("GLUON_RAN_LOCAL_RANK", ["0", "1", "0"]),
+        ("GLUON_RAN_LOCAL_WORKERS", ["2", "2", "1"]),
+    ):
+        assert [environment[key] for _, environment in seen.values()] == expected, key
 
 
 @pytest.mark.parametrize(

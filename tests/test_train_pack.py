@@ -1,5 +1,7 @@
 """train/pack.py: what it writes and says, and how it fails."""
 
+import signal
+
 import pytest
 from own_pictures import COUNTS, own_pictures  # noqa: F401
 from pictures import break_some
@@ -63,3 +65,15 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(capsys, monk
     monkeypatch.setattr(script("pack"), "_LINE_SECONDS", 0.0)
     assert pack("signs", "a.rec") == 0
     assert "28 of 28 pictures\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)]
+)
+def test_a_signal_leaves_nothing_behind(tmp_path, capsys, monkeypatch, number, code):
+    before, handler = sorted(tmp_path.iterdir()), signal.getsignal(number)
+    stop = lambda *_: signal.raise_signal(number)  # noqa: E731
+    monkeypatch.setattr(script("pack").Progress, "__call__", stop)
+    assert pack("signs", "a.rec") == code
+    assert capsys.readouterr().err == "interrupted; nothing was written\n"
+    assert sorted(tmp_path.iterdir()) == before and signal.getsignal(number) is handler

@@ -1,5 +1,6 @@
 """The command lines, as a user runs them, on digits at a size that trains in seconds."""
 
+import errno
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from gluon_ran import training
 from gluon_ran.data import Dataset, noisy_labels
 from gluon_ran.data import load_dataset as load_whole
 from gluon_ran.models.specs import SPECS
+from gluon_ran.training.run import RunLocked
 
 TINY = replace(SPEC, name="tiny", classes=10)
 
@@ -99,7 +101,11 @@ def test_a_run_is_trained_gone_on_with_and_evaluated(tmp_path, capsys):
     assert train("--resume") == 0
     assert script("cifar10_train").main(["--resume", str(run)]) == 0
     assert saved_files(run) == before
-    capsys.readouterr()
+    log = (run / "train.log").read_text()
+    with training.RunDirectory.open(run).writing():
+        assert train() == 1
+    assert "is written to by process" in capsys.readouterr().err
+    assert (run / "train.log").read_text() == log
     assert evaluate(str(run), "--checkpoint", "last", "--flip") == 0
     assert "top-1" in capsys.readouterr().out
     result = json.loads((run / "evaluation.json").read_text())
@@ -154,6 +160,31 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_1(flags, message, capsys)
     assert train(*flags) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and message in error
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/run", "a" * 300])
+def test_a_worker_says_what_a_restart_would_only_repeat(folder, monkeypatch, capsys):
+    assert train("--save-dir", folder) == 1
+    monkeypatch.setenv("GLUON_RAN_RANK", "0")
+    assert train("--save-dir", folder) == 78
+    assert "error: [Errno" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error, repeats",
+    [
+        (OSError(errno.EROFS, "Read-only file system"), True),
+        (OSError(errno.EACCES, "Permission denied"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EIO, "Input/output error"), False),
+        (OSError(errno.ECONNRESET, "Connection reset by peer"), False),
+        (training.RunError("another run"), True),
+        (RunLocked("another process"), False),
+        (RuntimeError("worker 0 failed"), False),
+    ],
+)
+def test_errors_that_may_pass_are_tried_again(error, repeats):
+    assert script("cli")._repeats(error) == repeats
 
 
 def test_a_folder_without_data_is_an_error_and_makes_no_run(tmp_path, capsys):

@@ -147,8 +147,28 @@ def test_kept_weights_alone_are_not_a_run_that_never_began(tmp_path):
     model, trainer = trained()
     save(tmp_path, 1, model, trainer, save_period=1)
     (tmp_path / "epoch-0001.states").unlink()
-    with pytest.raises(CheckpointError, match="epoch-0001.json has weights alone"):
+    with pytest.raises(CheckpointError, match="epoch-0001.states is missing"):
         manifest_of.newest_whole(tmp_path)
+
+
+def test_a_missing_state_is_named_unless_it_was_pruned(tmp_path, caplog):
+    """The newest checkpoint is never pruned of its optimizer state, to be kept or not."""
+    model, trainer = trained()
+    for epoch in range(1, 5):
+        save(tmp_path, epoch, model, trainer, save_period=2)
+    assert not (tmp_path / "epoch-0002.states").exists()
+    (tmp_path / "epoch-0004.states").unlink()
+    assert manifest_of.newest_whole(tmp_path)["epochs"] == 3
+    assert [r.getMessage().count("epoch-0004.states is missing") for r in caplog.records] == [1]
+    (tmp_path / "epoch-0003.params").unlink()
+    caplog.clear()
+    with pytest.raises(CheckpointError, match="epoch-0002.json has weights alone"):
+        manifest_of.newest_whole(tmp_path)
+    assert len(caplog.records) == 2 and "epoch-0002" not in caplog.text
+    caplog.clear()
+    with pytest.raises(CheckpointError, match="weights alone"):
+        manifest_of.newest_whole(tmp_path, before=(3, 0))
+    assert not caplog.records
 
 
 def test_every_flipped_bit_of_a_manifest_is_found(tmp_path):

@@ -243,12 +243,13 @@ def test_a_process_that_is_alone_is_told_of_the_launcher(kvstore, servers, monke
         join(kvstore)
 
 
-def test_a_worker_that_would_train_alone_is_refused(monkeypatch):
+@pytest.mark.parametrize("size", ["DMLC_NUM_WORKER", "HOROVOD_SIZE"])
+def test_a_worker_that_would_train_alone_is_refused(size, monkeypatch):
     monkeypatch.setenv("GLUON_RAN_RANK", "1")
-    monkeypatch.setenv("DMLC_NUM_WORKER", "2")
+    monkeypatch.setenv(size, "2")
     with pytest.raises(ValueError, match="one of several workers, and kvstore device would"):
         join("device")
-    monkeypatch.setenv("DMLC_NUM_WORKER", "1")
+    monkeypatch.setenv(size, "1")
     assert join("device") is ALONE
 
 

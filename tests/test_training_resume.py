@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from runs import MIXED, arrays, assert_equal, interrupt_after, new_run, saved_epochs, train
-from small import RECIPE, SPEC, data_record, net, train_batches, validation_batches
+from small import RECIPE, SPEC, data_record, dataset, net, train_batches, validation_batches
 
-from gluon_ran.data import DataError
+from gluon_ran.data import DataError, Dataset
 from gluon_ran.models import Baseline, build, get_model
 from gluon_ran.models.params_file import read_params_file
 from gluon_ran.training import (
@@ -18,7 +18,7 @@ from gluon_ran.training import (
     checkpoint,
 )
 from gluon_ran.training.interrupt import StopRequest
-from gluon_ran.training.manifest import newest_whole
+from gluon_ran.training.manifest import checked_file, newest_whole, read_manifest
 from gluon_ran.training.precision import cpu_has_bfloat16
 
 import mxnet as mx
@@ -160,6 +160,13 @@ def test_a_run_directory_that_was_taken_over_is_refused(tmp_path):
         train(run=run)
 
 
+def test_damaged_metrics_are_found_before_an_epoch_is_trained(tmp_path):
+    run = new_run(tmp_path / "run")
+    (run.path / "metrics.jsonl").write_bytes(b'{"epoch\xff": 0}\n{"epoch": 1}\n')
+    with pytest.raises(RunError, match="line 1 of .*metrics.jsonl is damaged"):
+        train(run=run, batches=lambda epoch: pytest.fail("it trains"))
+
+
 def test_sigterm_stops_as_ctrl_c_does_and_is_told_from_it(tmp_path):
     for number in (signal.SIGINT, signal.SIGTERM):
         run = new_run(tmp_path / str(number))
@@ -181,6 +188,15 @@ def test_a_second_ctrl_c_interrupts_at_once():
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_lost_terminal_counts_as_sigterm_however_often_it_is_told():
+    for first in (signal.SIGHUP, signal.SIGTERM):
+        with StopRequest() as stop:
+            signal.raise_signal(first)
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.signal == signal.SIGTERM
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 def test_a_second_ctrl_c_while_saving_leaves_the_epoch_before(tmp_path, monkeypatch):
     save = checkpoint.save_checkpoint
 
@@ -200,15 +216,16 @@ def test_a_second_ctrl_c_while_saving_leaves_the_epoch_before(tmp_path, monkeypa
     assert_equal(arrays(resumed), arrays(quiet))
 
 
-def test_an_ignored_ctrl_c_stays_ignored():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_an_ignored_signal_stays_ignored(number):
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         with StopRequest() as stop:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
             assert not stop.requested
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(number) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
 
 
 def test_a_stop_during_validation_saves_and_leaves(tmp_path):
@@ -240,6 +257,7 @@ def test_a_stop_during_validation_saves_and_leaves(tmp_path):
 
     resumed, rest = train(run=run, batches=batches)
     assert rest.completed and [result.epoch for result in rest.epochs] == [1, 2]
+    assert rest.epochs[0].images_per_second > 0
     assert [result.val_loss for result in rest.epochs] == [r.val_loss for r in whole.epochs[1:]]
     assert_equal(arrays(resumed), arrays(quiet))
 
@@ -254,6 +272,24 @@ def test_a_run_begun_by_two_processes_at_once_can_be_gone_on_with(tmp_path):
         newest_whole(first.checkpoints, "another")
 
 
+def test_best_weights_of_an_epoch_that_is_trained_again_are_not_left_damaged(tmp_path):
+    """Where training is not bit-exact, for which other batches and labels stand here."""
+    run = new_run(tmp_path / "run")
+    train(run=run)
+    (run.checkpoints / "epoch-0003.json").replace(run.checkpoints / "best.json")
+    data = dataset()
+    others = Dataset(data.images, (data.labels + 1) % 3, data.class_names)
+    _, history = train(
+        run=run,
+        batches=train_batches(replace(RECIPE, seed=6)),
+        validation=validation_batches(others),
+    )
+    best = read_manifest(run.checkpoints, "best")
+    checked_file(run.checkpoints, best, "weights")
+    assert (best["epochs"], best["progress"]["best_epoch"]) == (3, 2)
+    assert best["progress"]["best_top1"] == history.epochs[0].val_top1 == history.best_top1
+
+
 def test_another_number_of_devices_is_refused(tmp_path):
     """The same step would mean other pictures."""
     run = new_run(tmp_path / "run")
@@ -262,22 +298,38 @@ def test_another_number_of_devices_is_refused(tmp_path):
         train(run=run, contexts=[mx.cpu(0), mx.cpu(1)])
 
 
+class Broken:
+    """Two batches, and then one with a broken record."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __iter__(self):
+        yield from list(self.inner)[:2]
+        raise DataError("record 7 is broken")
+
+
 def test_a_broken_batch_costs_no_step_before_it(tmp_path):
-    class Broken:
-        def __init__(self, inner):
-            self.inner = inner
-
-        def __len__(self):
-            return len(self.inner)
-
-        def __iter__(self):
-            yield from list(self.inner)[:2]
-            raise DataError("record 7 is broken")
-
     run = new_run(tmp_path / "run")
     with pytest.raises(DataError, match="record 7"):
         train(run=run, batches=lambda epoch: Broken(train_batches()(epoch)), workers=0)
     assert newest_whole(run.checkpoints)["steps"] == 2
     resumed, history = train(run=run)
     assert history.completed
+    assert_equal(arrays(resumed), arrays(train()[0]))
+
+
+def test_a_broken_batch_of_the_validation_costs_no_step_of_the_epoch(tmp_path):
+    run = new_run(tmp_path / "run")
+    with pytest.raises(DataError, match="record 7"):
+        train(run=run, validation=Broken(validation_batches()))
+    manifest = newest_whole(run.checkpoints)
+    assert (manifest["epochs"], manifest["steps"]) == (0, 3)
+    none_is_taken = [None] * 3
+    rest = lambda epoch: train_batches()(epoch) if epoch else none_is_taken  # noqa: E731
+    resumed, history = train(run=run, batches=rest)
+    assert history.completed and len(history.epochs) == 3
     assert_equal(arrays(resumed), arrays(train()[0]))

@@ -120,9 +120,10 @@ def test_a_torn_last_line_of_metrics_is_left_out(tmp_path):
     assert run.metrics() == [{"epoch": 0}]
 
 
-def test_another_damaged_line_of_metrics_is_named(tmp_path):
+@pytest.mark.parametrize("line", [b'{"epo', b'{"epo\xe3h": 1}', b"{}", b"[]"])
+def test_another_damaged_line_of_metrics_is_named(tmp_path, line):
     run = start(tmp_path / "run")
-    (run.path / "metrics.jsonl").write_text('{"epoch": 0}\n{"epo\n{"epoch": 2}\n')
+    (run.path / "metrics.jsonl").write_bytes(b'{"epoch": 0}\n' + line + b'\n{"epoch": 2}\n')
     with pytest.raises(RunError, match="line 2 of .*metrics.jsonl is damaged"):
         run.metrics()
 
@@ -151,6 +152,18 @@ def test_one_process_at_a_time_writes_to_a_run(tmp_path):
     with run.writing():
         pass
     start(tmp_path / "run")
+
+
+def test_who_writes_to_a_run_may_enter_again(tmp_path):
+    run = start(tmp_path / "run")
+    with run.writing():
+        with run.writing():
+            pass
+        with pytest.raises(RunError, match="written to by process"):
+            with RunDirectory.open(run.path).writing():
+                pass
+    with RunDirectory.open(run.path).writing():
+        pass
 
 
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):

@@ -8,14 +8,13 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from types import FrameType
 
+from ends import INTERRUPTED, TERMINATED, Terminated, termination_raises
 from flags import (
     STREAM,
     add_hold_out,
@@ -29,6 +28,7 @@ from flags import (
 )
 from make_run import check_unchanged
 from shared_run import make_shared_run
+from sources import InMemory, Streamed
 
 import gluon_ran
 from gluon_ran import training
@@ -42,10 +42,15 @@ from gluon_ran.training.run import RunLocked
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-# Exit codes: behind Ctrl-C, and behind SIGTERM (EX_TEMPFAIL: start it again).
-INTERRUPTED, TERMINATED = 130, 75
-# Of a worker's error that a restart would only repeat (EX_CONFIG); train/launch.py then makes none.
+# Exit code of a worker's error that a restart would only repeat (EX_CONFIG): train/launch.py makes
+# none then.
 REPEATS = 78
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+# Of a path that is wrong, or not ours to write to.
+_WRONG_PATH = {
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.EACCES, errno.EPERM, errno.EROFS,
+}  # fmt: skip
 
 
 def make_parser(description: str, dataset: str | None) -> argparse.ArgumentParser:
@@ -213,8 +218,22 @@ def train(args: argparse.Namespace) -> int:
         asked = recipe_from(args)
         training.check_dtype(asked.dtype, contexts)
     run, source, trained = make_shared_run(args, len(contexts), group)
-    if not group.rank:
-        _log_to_file((args.log_dir or run.path) / "train.log")
+    with ExitStack() as stack:
+        if not group.rank:
+            # In the log of a run nothing belongs of a process that may not write to it.
+            stack.enter_context(run.writing())
+            _log_to_file((args.log_dir or run.path) / "train.log")
+        return _train(args, run, source, trained, contexts, group)
+
+
+def _train(
+    args: argparse.Namespace,
+    run: RunDirectory,
+    source: InMemory | Streamed,
+    trained: Trained | None,
+    contexts: list[mx.Context],
+    group: Group,
+) -> int:
     recipe, normalization = run.recipe, run.normalization
     where = ", ".join(map(str, contexts)) + f" of {group.count} workers" * (group.count > 1)
     LOG.info("%s on %s, %s, %s", run.spec.name, run.data["dataset"], recipe.dtype, where)
@@ -308,27 +327,6 @@ def _console() -> Iterator[None]:
         LOG.propagate = propagate
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, while pictures are read or the run is made; `fit` takes it itself."""
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Has SIGTERM end what goes on as Ctrl-C does, where signals can be taken."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def take(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, take)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 class _LogFile(logging.FileHandler):
     """A log file that a full disk leaves short: the console has each line too."""
 
@@ -362,12 +360,13 @@ def _log_to_file(path: Path) -> None:
 def main(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
     """Runs the command line; the exit code."""
     args = parser.parse_args(argv)
-    with _console(), _sigterm_raises():
+    # While pictures are read and the run is made; `fit` takes signals itself.
+    with _console(), termination_raises():
         try:
             return train(args)
         except KeyboardInterrupt as interrupt:
             LOG.info("interrupted; what was saved before is whole")
-            return TERMINATED if isinstance(interrupt, _Terminated) else INTERRUPTED
+            return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
         except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
             LOG.debug("where the error came from", exc_info=True)
             LOG.error("error: %s%s", error, _advice(error))
@@ -378,13 +377,13 @@ def main(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
 
 def _repeats(error: Exception) -> bool:
     """Whether the same command would fail again, at the same place."""
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    of_disk = getattr(error, "errno", None) in _FULL | _WRONG_PATH
     kinds = (ValueError, ArithmeticError, training.CheckpointError, training.RunError)
-    return full or (isinstance(error, kinds) and not isinstance(error, RunLocked))
+    return of_disk or (isinstance(error, kinds) and not isinstance(error, RunLocked))
 
 
 def _advice(error: Exception) -> str:
     """What to do about an error that does not say it itself."""
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+    if getattr(error, "errno", None) in _FULL:
         return ": make room there; the same command goes on from the last checkpoint"
     return ""

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,8 @@ _STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 75}
 _REPEATS = (2, 78, 126, 127)
 # How long the others may take where a worker has stopped, and servers where all have ended.
 _GRACE, _SERVERS_GRACE = 60.0, 10.0
+# How long the others may take to end for the same reason, one of which may be its cause.
+_CAUSE = 2.0
 # A signal sent to all processes of a job may come twice, the second time through a parent.
 _ECHO = 0.5
 
@@ -148,7 +150,7 @@ def _watch(processes: Processes, workers: list[str], events: queue.SimpleQueue) 
             if code and deadline is None:
                 deadline = time.monotonic() + _GRACE
         elif code and asked is None:
-            return _Failure(name, code)
+            return _cause(_Failure(name, code), processes)
         elif code:
             _say(f"{name} ended with code {code} before it had stopped; what was saved is whole")
             break
@@ -156,6 +158,17 @@ def _watch(processes: Processes, workers: list[str], events: queue.SimpleQueue) 
         _wait_for_servers(processes)
         return max(codes)
     return _STOPPED[asked] if asked is not None else max(codes)
+
+
+def _cause(first: _Failure, processes: Processes) -> _Failure:
+    """The failure that others follow from: what the first worker met ends all at one moment."""
+    failure, deadline = first, time.monotonic() + _CAUSE
+    while failure.code not in _REPEATS and (processes.running() or not processes.ended.empty()):
+        try:
+            failure = _Failure(*processes.ended.get(timeout=max(deadline - time.monotonic(), 0)))
+        except queue.Empty:
+            return first
+    return failure if failure.code in _REPEATS else first
 
 
 def _wait_for_servers(processes: Processes) -> None:
@@ -186,7 +199,8 @@ def _signals() -> Iterator[queue.SimpleQueue]:
 
 
 def _say(text: str) -> None:
-    print(f"launch: {text}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # a terminal that is gone, a reader that ended: the workers go on
+        print(f"launch: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

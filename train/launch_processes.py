@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -74,7 +75,8 @@ class Processes:
         with source:
             for line in source:
                 text = line.decode(errors="replace").rstrip("\r\n")
-                with self._printing:
+                # What can't be shown is read all the same, or the process would wait for ever.
+                with self._printing, suppress(OSError):
                     to.write(f"{name:{self._width}} | {text}\n")
                     to.flush()
 
@@ -83,9 +85,10 @@ class Processes:
         for thread in copying:
             thread.join(_END_SECONDS)
         with self._lock:
+            # First, so that what no longer runs can be taken from the queue.
+            self.ended.put((name, code if code >= 0 else 128 - code))
             self._running.pop(name, None)
             process.stdin.close()
-        self.ended.put((name, code if code >= 0 else 128 - code))
 
     def signal(self, number: int, names: list[str]) -> None:
         """Sends a signal to the processes of some names that still run."""

@@ -156,7 +156,12 @@ def horovod(workers: int, hosts: list[Host], command: list[str]) -> Iterator[lis
                 f"worker {slot.rank}",
                 known[slot.hostname],
                 command,
-                {**common, **_slot(slot), **_shared_by(known[slot.hostname], places, slot.rank)},
+                {
+                    **common,
+                    **_slot(slot),
+                    **_shared_by(known[slot.hostname], places, slot.rank),
+                    "GLUON_RAN_RANK": str(slot.rank),  # says that the launcher started it
+                },
             )
             for slot in plan
         ]

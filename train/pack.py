@@ -13,6 +13,8 @@ import sys
 import time
 from types import TracebackType
 
+from ends import INTERRUPTED, TERMINATED, Terminated, termination_raises
+
 from gluon_ran.data import DataError, RecordFile, pack_folder
 from gluon_ran.data.loading import BROKEN
 
@@ -98,10 +100,11 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     logging.basicConfig(level="INFO", format="%(message)s")
     try:
-        pack(args)
-    except KeyboardInterrupt:
+        with termination_raises():
+            pack(args)
+    except KeyboardInterrupt as interrupt:
         print("interrupted; nothing was written", file=sys.stderr)
-        return 130
+        return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -6,22 +6,21 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from gluon_ran import _runtime  # noqa: F401
-from gluon_ran._files import atomic_path
+from gluon_ran._files import atomic_path, leftovers_removed, write_text
 from gluon_ran.data.dataset import DataError
 from gluon_ran.data.folder import TEST_NAMES, list_classes, read_file
 from gluon_ran.data.loading import BROKEN
 from gluon_ran.data.parallel import cores, map_ahead
 from gluon_ran.data.pictures import check_choice, decode, is_plain
 from gluon_ran.data.record_file import class_files, read_class_names
-
-import mxnet as mx
+from gluon_ran.data.records import make_record
 
 _AHEAD = 64
 _log = logging.getLogger(__name__)
@@ -68,6 +67,7 @@ def pack_folder(
     Raises:
         DataError: the folder has another layout, a picture is broken, a setting is out of range, or
             the classes are others than those of the files beside.
+        OSError: a file can't be written, as where the disk is full.
     """
     rec = Path(rec).expanduser()
     check_choice("broken", broken, BROKEN)
@@ -92,9 +92,9 @@ def pack_folder(
     packed = map_ahead(pack, (labelled[n] for n in order), threads or cores(), _AHEAD)
     if progress is not None:
         packed = _watched(packed, len(labelled), progress)
-    count = _write_records(_kept(packed, broken), rec)
-    with atomic_path(names_file) as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    with leftovers_removed(rec, rec.with_suffix(".idx"), names_file):
+        count = _write_records(_kept(packed, broken), rec)
+        write_text(names_file, "".join(f"{name}\n" for name in names))
     return count
 
 
@@ -159,15 +159,13 @@ def _kept(packed: Iterator[_Packed], broken: str) -> Iterator[_Packed]:
 
 
 def _write_records(pictures: Iterator[_Packed], rec: Path) -> int:
-    with atomic_path(rec) as records, atomic_path(rec.with_suffix(".idx")) as index:
-        writer = mx.recordio.MXIndexedRecordIO(str(index), str(records), "w")
-        number = -1
-        try:
-            for number, picture in enumerate(pictures):
-                header = mx.recordio.IRHeader(0, picture.label, number, 0)
-                writer.write_idx(number, mx.recordio.pack(header, picture.encoded))
-        finally:
-            writer.close()
+    number, start = -1, 0
+    with ExitStack() as stack:
+        paths = [stack.enter_context(atomic_path(rec.with_suffix(s))) for s in (".rec", ".idx")]
+        records, index = (stack.enter_context(open(path, "wb")) for path in paths)
+        for number, picture in enumerate(pictures):
+            index.write(f"{number}\t{start}\n".encode())
+            start += records.write(make_record(picture.label, number, picture.encoded))
         if number < 0:
             raise DataError(f"{rec}: every picture is broken, so there is nothing to pack")
     return number + 1

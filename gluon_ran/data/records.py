@@ -1,7 +1,8 @@
 """Reads pictures from MXNet RecordIO pairs (.rec, .idx), strictly: what is damaged is an error.
 
 MXNet's own readers give grey pixels for a picture that stops short, and stop without a word at some
-damage; so the framing is read here, after dmlc-core's recordio.h and mxnet.recordio's IRHeader.
+damage, and its writer does not tell when the disk is full; so the framing is read and written here,
+after dmlc-core's recordio.h and mxnet.recordio's IRHeader.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)
 _FRAME = struct.Struct("<II")
 _HEADER = struct.Struct("<IfQQ")
+# Of the contents: a frame has 29 bits for it.
+_MOST_BYTES = 2**29 - 1
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 # What a header and its one label take at the most, behind the frame.
 _LABELLED = _HEADER.size + 4
@@ -161,12 +164,49 @@ def _read_part(data: memoryview, position: int, where: str) -> tuple[int, memory
             f"{where}: it has no RecordIO mark; the file is damaged or of another format, copy or "
             "make it again"
         )
-    flag, length = length >> 29, length & 0x1FFFFFFF
+    flag, length = length >> 29, length & _MOST_BYTES
     start = position + _FRAME.size
     end = start + length + -length % 4
     if end > len(data):
         raise CutShort(f"{where}: the file ends inside it; copy or make the file again")
     return flag, data[start : start + length], end
+
+
+def make_record(label: int, number: int, encoded: bytes) -> bytes:
+    """A record of one label and a picture, to the byte as MXNet's writer has it.
+
+    Args:
+        label: its class.
+        number: which record it is.
+        encoded: the picture.
+
+    Raises:
+        DataError: the picture is too long for a record.
+    """
+    length = _HEADER.size + len(encoded)
+    if length > _MOST_BYTES:
+        raise DataError(
+            f"record {number} would have {length} bytes, and a RecordIO file's have {_MOST_BYTES} "
+            "at most: let pictures shrink"
+        )
+    parts = _split(_HEADER.pack(0, label, number, 0) + encoded)
+    middle = [_MIDDLE] * (len(parts) - 2)
+    flags = [_FIRST, *middle, _LAST] if len(parts) > 1 else [_WHOLE]
+    framed = [
+        _FRAME.pack(_MAGIC, flag << 29 | len(part)) + part for flag, part in zip(flags, parts)
+    ]
+    return b"".join([*framed, bytes(-length % 4)])
+
+
+def _split(contents: bytes) -> list[bytes]:
+    """What lies between the magic numbers that begin at every fourth byte, which only marks may."""
+    parts, start, found = [], 0, contents.find(_MAGIC_BYTES)
+    while found >= 0:
+        if found % 4 == 0:
+            parts.append(contents[start:found])
+            start = found + 4
+        found = contents.find(_MAGIC_BYTES, max(start, found + 1))
+    return [*parts, contents[start:]]
 
 
 def has_mark(data: bytes, position: int = 0) -> bool:
@@ -189,7 +229,7 @@ def first_label(data: bytes, where: str) -> int | None:
     if len(data) < LABEL_BYTES or not has_mark(data):
         return None
     length = _FRAME.unpack_from(data)[1]
-    if length >> 29 not in (_WHOLE, _FIRST) or length & 0x1FFFFFFF < _LABELLED:
+    if length >> 29 not in (_WHOLE, _FIRST) or length & _MOST_BYTES < _LABELLED:
         return None
     return split_record(memoryview(data)[_FRAME.size :], where)[0]
 

@@ -98,6 +98,7 @@ class Meter:
         skipped: steps that were left out since a loss or a gradient was no number.
         left_out: pictures that were left out of their batches since they are broken.
         in_a_row: how many of these the last steps were.
+        images_per_second: of the steps since the epoch was begun or last gone on with.
 
     Args:
         epoch: from 0.
@@ -108,13 +109,13 @@ class Meter:
     def __init__(self, epoch: int, scale: LossScale, state: dict[str, Any] | None = None) -> None:
         new = {
             "losses": [], "total": 0.0, "hits": 0, "count": 0, "steps": 0, "lr": 0.0, "skipped": 0,
-            "in_a_row": 0, "left_out": 0,
+            "in_a_row": 0, "left_out": 0, "images_per_second": 0.0,
         }  # fmt: skip
         state = {**new, **(state or {})}
         self.losses, self.count = list(state["losses"]), state["count"]
         self.steps, self.lr = state["steps"], state["lr"]
         self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]
-        self.left_out = state["left_out"]
+        self.left_out, self.images_per_second = state["left_out"], state["images_per_second"]
         self._total, self._hits = state["total"], state["hits"]
         self._epoch, self._scale = epoch, scale
 
@@ -124,6 +125,7 @@ class Meter:
             "losses": self.losses, "total": self._total, "hits": self._hits, "count": self.count,
             "steps": self.steps, "lr": self.lr, "skipped": self.skipped,
             "in_a_row": self.in_a_row, "left_out": self.left_out,
+            "images_per_second": self.images_per_second,
         }  # fmt: skip
 
     @property
@@ -173,7 +175,7 @@ def train_epoch(
     workers: int,
     progress: bool,
     max_skips: int,
-) -> float:
+) -> None:
     """Trains to the end of an epoch, or until it is asked to stop.
 
     Args:
@@ -187,9 +189,6 @@ def train_epoch(
         workers: batches made ahead; 0 for none.
         progress: whether to show any.
         max_skips: see `fit`.
-
-    Returns:
-        Pictures a second.
 
     Raises:
         TrainingDiverged: losses, gradients or weights are not finite.
@@ -212,12 +211,11 @@ def train_epoch(
             behind_step()
             if stop.agreed(stepper.group) or meter.steps == steps < len(batches):
                 break
-        speed = bar.images_per_second
+        meter.images_per_second = bar.images_per_second
     if not meter.count and meter.steps == steps:
         raise TrainingDiverged("no step had a finite loss and gradients", epoch)
     if not stepper.weights_finite():
         raise TrainingDiverged(f"weights are no numbers behind step {meter.steps}", epoch)
-    return speed
 
 
 def _seed(*entropy: int) -> int:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request: the step in hand is finished first."""
+"""Ctrl-C, SIGTERM and a lost terminal as a request: the step in hand is finished first."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """While it is open, the first SIGINT (Ctrl-C) or SIGTERM is noted; a second ends at once.
 
+    The hang-up of a lost terminal counts as SIGTERM, and never as a second signal: its shell and
+    the system may both tell it.
+
     Outside the main thread, where Python takes no signals, nothing changes; nor does a signal that
-    is ignored already, as Ctrl-C in a background job.
+    is ignored already, as Ctrl-C in a background job or nohup's hang-up.
 
     Attributes:
-        signal: the number of the signal that has come; None for none.
+        signal: the number of the signal that has come, SIGINT or SIGTERM; None for none.
     """
 
     def __init__(self) -> None:
@@ -60,22 +63,26 @@ class StopRequest:
             return
         elif self._echo:
             os._exit(128 + number)
-        self._restore()
+        self._restore(*_SIGNALS)
         # A handler in Python would wait for what MXNet is doing.
         if signal.SIGTERM in self._before:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is None:
+            self._take(signal.SIGTERM, frame)
+
+    def _restore(self, *numbers: int) -> None:
+        for number in self._before.keys() & numbers:
+            signal.signal(number, self._before[number])
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+            handlers = {n: signal.getsignal(n) for n in (*_SIGNALS, signal.SIGHUP)}
             self._before = {n: h for n, h in handlers.items() if h is not signal.SIG_IGN}
             for number in self._before:
-                signal.signal(number, self._take)
+                signal.signal(number, self._hang_up if number == signal.SIGHUP else self._take)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._restore()
+        self._restore(*self._before)

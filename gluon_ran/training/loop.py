@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -60,10 +60,10 @@ def fit(
 
     Behind each epoch the network is scored at that epoch's size of pictures.
 
-    With a run directory each epoch is saved, and Ctrl-C or SIGTERM finishes the step in hand and
-    saves it too (a second one leaves at once). A run that is there already goes on behind what was
-    saved, to the same numbers as without the break; on one CPU, bit for bit. No other process can
-    write to the directory meanwhile.
+    With a run directory each epoch is saved, and Ctrl-C, SIGTERM or a lost terminal finishes the
+    step in hand and saves it too (a second signal leaves at once). A run that is there already
+    goes on behind what was saved, to the same numbers as without the break; on one CPU, bit for
+    bit. No other process can write to the directory meanwhile.
 
     By the `kvstore` "dist_sync" or "horovod" several processes train together, as many devices of
     one process would, each with its own part of each batch. A signal to one stops all behind the
@@ -106,7 +106,8 @@ def fit(
         TrainingDiverged: losses or gradients were not finite for too long, or a weight or the
             validation loss is not. What was saved before stays.
         CheckpointError: all checkpoints to go on from are damaged.
-        RunError: another process writes to the run directory, or it now holds another run.
+        RunError: another process writes to the run directory, it now holds another run, or its
+            metrics are damaged.
     """
     contexts = list(contexts) or [mx.cpu()]
     check_dtype(recipe.dtype, contexts)
@@ -121,6 +122,7 @@ def fit(
             stack.enter_context(run.writing())
             there = RunDirectory.open(run.path)
             run.refuse_difference(there)
+            run.metrics()  # found out behind an epoch, damage would cost that epoch
             # Another process may have begun the same run since this one looked.
             run.data["run_id"] = there.data.get("run_id")
         store = "device" if kvstore in DISTRIBUTED else kvstore
@@ -173,22 +175,19 @@ def _train_from(start: int, state: dict[str, Any], work: _Work) -> None:
     for epoch in range(start, recipe.epochs):
         meter = Meter(epoch, work.stepper.scale, state)
         batches = SoftBatches(work.train(epoch), recipe, work.classes, epoch, meter.steps)
-        steps, speed = group.least(len(batches)), 0.0
+        steps = group.least(len(batches))
         if meter.steps < steps:
             behind_step = partial(saver.behind_step, epoch, meter, steps)
-            try:
-                speed = train_epoch(
+            with _saved_ahead_of_broken_data(epoch, meter, saver):
+                train_epoch(
                     work.stepper, batches, meter, recipe, steps, behind_step, stop, **work.settings
                 )
-            except DataError:  # of a batch to come: the steps before it are not lost
-                if meter.steps and not meter.in_a_row and saver.within(epoch, meter):
-                    LOG.info("saved behind step %d of epoch %d", meter.steps, epoch + 1)
-                raise
         if meter.steps < steps:
             _leave(epoch, meter, work)
             return
         try:
-            result = _result(epoch, meter, speed, work)
+            with _saved_ahead_of_broken_data(epoch, meter, saver):
+                result = _result(epoch, meter, work)
         except _Stopped:
             _leave(epoch, meter, work)
             return
@@ -203,6 +202,17 @@ def _train_from(start: int, state: dict[str, Any], work: _Work) -> None:
             history.stopped_by = stop.signal
             return
     history.completed = True
+
+
+@contextmanager
+def _saved_ahead_of_broken_data(epoch: int, meter: Meter, saver: Saver) -> Iterator[None]:
+    """Saves the steps that are done where a batch to come, or one of the validation, is broken."""
+    try:
+        yield
+    except DataError:
+        if meter.steps and not meter.in_a_row and saver.within(epoch, meter):
+            LOG.info("saved behind step %d of epoch %d", meter.steps, epoch + 1)
+        raise
 
 
 def _leave(epoch: int, meter: Meter, work: _Work) -> None:
@@ -221,7 +231,7 @@ class _Stopped(Exception):
     """The run was asked to stop within a validation."""
 
 
-def _result(epoch: int, meter: Meter, speed: float, work: _Work) -> EpochResult:
+def _result(epoch: int, meter: Meter, work: _Work) -> EpochResult:
     """What an epoch gave, with its validation.
 
     Raises:
@@ -244,7 +254,7 @@ def _result(epoch: int, meter: Meter, speed: float, work: _Work) -> EpochResult:
         val_loss=score.loss if score else None,
         val_top1=score.top1 if score else None,
         val_top5=score.top5 if score else None,
-        images_per_second=speed,
+        images_per_second=meter.images_per_second,
         losses=meter.losses,
         size=size_at(epoch, recipe),
         skipped=meter.skipped,

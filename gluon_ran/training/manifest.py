@@ -62,18 +62,20 @@ def newest_whole(
     Raises:
         CheckpointError: there are checkpoints, and each is damaged or another run's.
     """
-    problems = []
+    problems, seen = [], False
     for stem in stems_of(folder):
         try:
             manifest = read_manifest(folder, stem)
             if manifest is None:  # pruned meanwhile
                 continue
             if before is not None and (manifest["epochs"], manifest["steps"]) >= before:
+                seen = True
                 continue
             if run_id is not None and manifest["run_id"] != run_id:
                 raise CheckpointError(f"{folder / stem}.json belongs to another run")
-            if manifest["keep"] and not (folder / manifest["states"]).exists():
-                # As pruning leaves it, so nothing to warn of; but nothing to go on from either.
+            newest, seen = not seen, True
+            if manifest["keep"] and not newest and not (folder / manifest["states"]).exists():
+                # As pruning leaves all but the newest: nothing to warn of, nor to go on from.
                 problems.append(f"{folder / stem}.json has weights alone")
                 continue
             for part in ("weights", "states"):

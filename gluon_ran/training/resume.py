@@ -9,7 +9,7 @@ from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.training import checkpoint
 from gluon_ran.training.epoch import TrainingDiverged
 from gluon_ran.training.history import History
-from gluon_ran.training.manifest import CheckpointError, checked_file, newest_whole
+from gluon_ran.training.manifest import CheckpointError, checked_file, intact, newest_whole
 from gluon_ran.training.monitor import LOG
 from gluon_ran.training.run import RunDirectory
 from gluon_ran.training.saver import Saver
@@ -54,8 +54,6 @@ def step_back(
     stepper.lr_factor = factor
     stepper.forget_graphs()
     history.epochs = [result for result in history.epochs if result.epoch < start]
-    if group.told(lambda: saver.drop_later_best(manifest)):
-        history.best_top1 = history.best_epoch = None
     saver.gone_back_to(manifest)
     LOG.warning("the learning rates are %g of the recipe's from here on", factor)
     return start, {**state, "in_a_row": 0}
@@ -111,11 +109,25 @@ def _take_up(
             f"the manifest of {manifest['weights']} is not what this version writes ({error!r}): "
             "start anew in another folder"
         ) from None
+    if stepper.group.told(lambda: _drop_later_best(manifest, run)):
+        history.best_top1 = history.best_epoch = None
     where = f"epoch {manifest['epochs']}"
     if manifest["steps"]:
         where = f"step {manifest['steps']} of epoch {manifest['epochs'] + 1}"
     LOG.info("going on behind %s of %s", where, run.path if run else "the first worker's run")
     return manifest["epochs"], state
+
+
+def _drop_later_best(manifest: dict[str, Any], run: RunDirectory) -> bool:
+    """Drops the best weights where they are from behind a checkpoint, `manifest`; whether it did.
+
+    Training writes others under their name, which are the same only where it is bit-exact.
+    """
+    best = intact(run.checkpoints, "best")
+    if best is None or best["epochs"] <= manifest["epochs"]:
+        return False
+    (run.checkpoints / "best.json").unlink()
+    return True
 
 
 def _check_count(manifest: dict[str, Any], stepper: Stepper) -> None:

@@ -52,6 +52,7 @@ class RunDirectory:
         self, path: Path, spec: Spec | Baseline, recipe: Recipe, data: dict[str, Any]
     ) -> None:
         self.path, self.spec, self.recipe, self.data = path, spec, recipe, data
+        self._writes = False
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
@@ -105,20 +106,27 @@ class RunDirectory:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Keeps other processes from writing to the directory.
+        """Keeps other processes from writing to the directory; within it, it may be entered again.
 
         The system lets go of the lock where the process ends, however it does.
 
         Raises:
             RunError: another one writes to it already.
         """
+        if self._writes:
+            yield
+            return
         with open(self.path / "run.lock", "ab+", buffering=0) as lock:
             self._lock(lock)
             with suppress(OSError):  # on a full disk; the lock holds all the same
                 lock.truncate(0)
                 lock.write(f"process {os.getpid()} on {platform.node()}".encode())
             self._remove_half_made()
-            yield
+            self._writes = True
+            try:
+                yield
+            finally:
+                self._writes = False
             lock.truncate(0)
 
     def _lock(self, lock: IO[bytes]) -> None:
@@ -198,7 +206,7 @@ class RunDirectory:
             RunError: another line is damaged.
         """
         path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        lines = path.read_bytes().splitlines() if path.is_file() else []
         rows = []
         for number, line in enumerate(lines, 1):
             try:

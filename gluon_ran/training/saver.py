@@ -9,7 +9,6 @@ from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.training import checkpoint
 from gluon_ran.training.epoch import Meter
 from gluon_ran.training.history import EpochResult, History
-from gluon_ran.training.manifest import intact
 from gluon_ran.training.run import RunDirectory
 from gluon_ran.training.step import Stepper
 from gluon_ran.visualize import plot_curves
@@ -64,18 +63,6 @@ class Saver:
             return True
         progress = self._progress(self._history.best_top1, self._history.best_epoch)
         self._save({**progress, "meter": meter.state()}, epochs=epoch, steps=meter.steps)
-        return True
-
-    def drop_later_best(self, manifest: dict[str, Any]) -> bool:
-        """Drops the best weights where they are from behind a checkpoint that was gone back to.
-
-        Training writes others under their name. Whether it did.
-        """
-        path = self._run.checkpoints / "best.json"
-        best = intact(self._run.checkpoints, "best")
-        if best is None or best["epochs"] <= manifest["epochs"]:
-            return False
-        path.unlink()
         return True
 
     def gone_back_to(self, manifest: dict[str, Any]) -> None:

@@ -1,0 +1,43 @@
+"""How a script ends that a signal asks to: in order, with an exit code that tells which."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# Exit codes: behind Ctrl-C, and behind SIGTERM or a hang-up (EX_TEMPFAIL: start it again).
+INTERRUPTED, TERMINATED = 130, 75
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, or the hang-up of a lost terminal."""
+
+
+@contextmanager
+def termination_raises() -> Iterator[None]:
+    """Has these signals end what goes on as Ctrl-C does, where they can be taken.
+
+    What is ignored stays so, as nohup's hang-up.
+
+    Raises:
+        Terminated: one came.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def take(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: was for number, was in before.items() if was is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, take)
+    try:
+        yield
+    finally:
+        for number, was in before.items():
+            signal.signal(number, was)
