@@ -58,8 +58,16 @@ def training_record(run: RunDirectory, train: Dataset) -> dict[str, Any]:
     """How a run's weights came to be, and the accuracy that its log has for them.
 
     Its seconds are those of the training steps, without validation.
+
+    Raises:
+        RunError: it was trained without a part of the training set, or lacks its times.
     """
     rows = finished_rows(run)
+    if run.data.get("hold_out") is not None:
+        raise RunError(f"{run.path} was trained with --hold-out: train on all pictures")
+    slow = [row["epoch"] + 1 for row in rows if not row["images_per_second"]]
+    if slow:
+        raise RunError(f"{run.path}: metrics.jsonl has no images_per_second of epoch {slow[0]}")
     seconds = sum(len(train) / row["images_per_second"] for row in rows)
     return {
         "dataset": run.data["dataset"],

@@ -54,6 +54,8 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--dtype", choices=DTYPES, help="default: the budget's")
     run.add_argument("--jobs", type=int, default=1, metavar="N",
                      help="trainings at a time, which share the cores (default: 1)")  # fmt: skip
+    run.add_argument("--threads", type=int, metavar="N",
+                     help="of each training (default: the cores over --jobs)")  # fmt: skip
     run.add_argument(
         "--data-dir", metavar="DIR", help="the training scripts' --data-dir (default: a download)"
     )
@@ -63,7 +65,10 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         help="what is particular about the data: kept beside it",
     )
-    run.add_argument("--num-gpus", type=int, metavar="N", help="the training scripts' --num-gpus")
+    run.add_argument(
+        "--num-gpus", type=int, choices=(0, 1), help="the training scripts' --num-gpus; more would "
+        "multiply the batch"
+    )  # fmt: skip
     run.add_argument(
         "--runs", type=Path, default=Path("runs/paper"), metavar="DIR",
         help="where the run directories go (default: runs/paper)",
@@ -146,14 +151,18 @@ def selected(args: argparse.Namespace) -> list[Planned]:
 
 def run_experiments(args: argparse.Namespace) -> int:
     """Trains what is not yet trained; the exit code."""
-    if args.jobs < 1:
-        raise ValueError(f"--jobs {args.jobs}: give at least 1")
+    for name in ("jobs", "threads"):
+        if (getattr(args, name) or 1) < 1 or getattr(args, name) == 0:
+            raise ValueError(f"--{name} {getattr(args, name)}: give at least 1")
     trainer = Trainer(args, selected(args))
 
     def stop(number: int, frame: FrameType | None) -> None:
         trainer.stop(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         return trainer.run()
     finally:

@@ -181,10 +181,14 @@ def _table(
     experiment: Experiment, budget: Budget, there: Mapping[str, dict], results: Path
 ) -> Table:
     seeds = sorted({int(result["recipe"]["seed"]) for result in there.values()})
-    entries, missing = [], []
+    entries, missing, known = [], [], {}
     for row in experiment.rows:
         if budget.dataset not in (None, experiment.dataset):
             row = replace(row, published=None)  # of other data
+        first = known.setdefault(of_row(experiment, row, budget, 0).name, row.label)
+        if first != row.label:
+            missing.append(f"{row.label} (at this budget the same training as {first})")
+            continue
         own = _entries(experiment, row, budget, there, seeds, results)
         entries += own
         missing += [] if own else [row.label]
@@ -240,7 +244,23 @@ def markdown(collected: Collected) -> str:
             " **Not comparable with the published errors**, which are of networks trained in full "
             "and stand there for scale."
         )
-    return "\n\n".join([about, *map(_markdown_table, collected.tables)])
+    return "\n\n".join([about, _made(collected), *map(_markdown_table, collected.tables)])
+
+
+def _made(collected: Collected) -> str:
+    """On which data and machines, when and by which commits the results were made."""
+    results = list(collected.results.values())
+    data = sorted({result["data"] or result["dataset"] for result in results})
+    cpus = sorted(
+        {f"{r['machine'].get('usable_cores', '?')} cores of {r['machine'].get('cpu', '?')}"
+         for r in results}
+    )  # fmt: skip
+    days = sorted({result["date"][:10] for result in results})
+    commits = sorted({(result.get("commit") or "unknown")[:10] for result in results})
+    return (
+        f"{', '.join(data)}; {', '.join(cpus)}; {' to '.join(dict.fromkeys((days[0], days[-1])))}; "
+        f"commit {', '.join(commits)}. Each training's command is in its JSON."
+    )
 
 
 def _markdown_table(table: Table) -> str:

@@ -48,8 +48,8 @@ BUDGETS = {
             {"epochs": 1, "warmup_epochs": 0}, "digits",
         ),
         Budget(
-            "short", "4 epochs in bfloat16, two of them at 16 pixels and one at 24, in place of "
-            "the paper's 205", "short",
+            "short", "4 epochs of the recipe 'short' in bfloat16, two at 16 pixels and one at 24, "
+            "in place of the 200 or 205 epochs published", "short",
             {"epochs": 4, "progressive_sizes": ((16, 2), (24, 1)), "dtype": "bfloat16"},
             flags=("--zero-init",), seeds=(0, 1),
         ),
@@ -119,13 +119,14 @@ def of_row(
 ) -> Planned:
     """The training of a row; rows of several experiments that are one training get one name."""
     base = RECIPES[budget.recipe or experiment.recipe]
-    changes = {**budget.changes, **_scaled(row.recipe, base, budget, experiment)}
+    own = _scaled(row.recipe, base, budget, experiment)
+    changes = {**budget.changes, **own}
     usual = changes.get("dtype", base.dtype)
     if dtype not in (None, usual):
         changes["dtype"] = dtype
     recipe = get_recipe(base.name, **changes, seed=seed)
     dataset = budget.dataset or experiment.dataset
-    shown = [*row.spec.values(), *(f"{key}{_flag_value(v)}" for key, v in row.recipe.items())]
+    shown = [*row.spec.values(), *(f"{key}{_flag_value(v)}" for key, v in own.items())]
     shown += [base.name] if budget.recipe is None else []
     shown += [dtype] if dtype not in (None, usual) else []
     name = "-".join(map(str, (dataset, row.model, *shown, f"seed{seed}")))

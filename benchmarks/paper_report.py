@@ -148,13 +148,17 @@ def _experiment(t: Table, folder: Path) -> Html:
 def _error_table(t: Table) -> Html:
     known = any(each.row.published for each in t.entries)
     apart = known and not t.budget.comparable
-    columns = ["network", "error %", "range", "best epoch %", "seeds", "parameters"]
+    columns = ["network", "error %", "range", "seeds", "parameters"]
+    # With one epoch at the pictures' own size there is no choice of a best one.
+    best = any(each.best != each.errors for each in t.entries)
+    if best:
+        columns.insert(3, "best epoch %")
     place = len(columns) if apart else 3  # of the published errors
     if known:
         columns.insert(place, f"{paper_head(t)}, error %")
     rows = []
     for each in t.entries:
-        cells = _error_cells(each)
+        cells = _error_cells(each, best)
         if known:
             cells.insert(place, published(each.row))
         rows.append(cells)
@@ -164,11 +168,11 @@ def _error_table(t: Table) -> Html:
     return table(columns, rows, _caption(t), groups, apart=place)
 
 
-def _error_cells(entry: Entry) -> list[str]:
+def _error_cells(entry: Entry, best: bool) -> list[str]:
     parameters = sorted({result["parameters"] for result in entry.results})
     return [
         entry.label, tag("strong", f"{mean(entry.errors):.2f}"), spread(entry.errors),
-        f"{mean(entry.best):.2f}", str(len(entry.errors)),
+        *([f"{mean(entry.best):.2f}"] if best else []), str(len(entry.errors)),
         ", ".join(f"{count / 1e6:.2f} M" for count in parameters),
     ]  # fmt: skip
 
@@ -212,7 +216,11 @@ def _masks(collected: Collected, runs: Path, folder: Path) -> Html:
 
 
 def _confusions(collected: Collected, folder: Path) -> Html:
-    parts = [tag("h3", "Confusion matrices")]
+    text = (
+        "Of the same weights, scored in float32: where training scored in another precision, a few "
+        "pictures may fall otherwise than in the tables."
+    )
+    parts = [tag("h3", "Confusion matrices"), tag("p", text, class_="source")]
     labels = collected.labels()
     for name, results in collected.trainings().items():
         first, *others = labels.get(name, [name])

@@ -23,8 +23,8 @@ from gluon_ran.training import RunDirectory
 
 RESULT_FOLDER = "paper"
 _TRAIN, _EVALUATE = "train/cifar10_train.py", "train/evaluate.py"
-# What a result says of its run, and must say again for it to count as done.
-_IDENTITY = ("name", "flags", "budget")
+# Pictures of CIFAR's test: an accuracy on fewer is none to compare.
+_WHOLE_TEST = 10_000
 
 
 class Stopped(Exception):
@@ -32,20 +32,21 @@ class Stopped(Exception):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.code = 75 if number == signal.SIGTERM else 130
+        self.code = 130 if number == signal.SIGINT else 75
 
 
 class Trainer:
     """Trains runs whose results are not there yet.
 
     Args:
-        args: `runs`, `results`, `jobs`, `data_dir`, `data`, `num_gpus` and `argv` of paper.py.
+        args: `runs`, `results`, `jobs`, `threads`, `data_dir`, `data`, `num_gpus` and `argv` of
+            paper.py.
         planned: what to train, in this order.
     """
 
     def __init__(self, args: argparse.Namespace, planned: Sequence[Planned]) -> None:
         self._args, self._planned = args, planned
-        self._threads = max(len(os.sched_getaffinity(0)) // args.jobs, 1)
+        self._threads = args.threads or max(len(os.sched_getaffinity(0)) // args.jobs, 1)
         self._lock, self._alive = threading.Lock(), set()
         self._stopped_by: int | None = None
         self._failed: list[str] = []
@@ -102,6 +103,12 @@ class Trainer:
         for script, given in ((_TRAIN, [*flags, "--save-dir", str(run)]), (_EVALUATE, score)):
             if not self._ran(script, given, run):
                 return None
+        scores = json.loads((scored / "evaluation.json").read_text(encoding="utf-8"))
+        if planned.dataset.startswith("cifar") and scores["count"] != _WHOLE_TEST:
+            raise RuntimeError(
+                f"{planned.dataset} has {scores['count']} test pictures in --data-dir, not "
+                f"{_WHOLE_TEST:,}: give the whole of it"
+            )
         result = {
             "name": planned.name,
             "flags": list(planned.flags),
@@ -111,7 +118,8 @@ class Trainer:
             "trained_by": shlex.join(["python", _TRAIN, *flags, "--save-dir", str(run)]),
             "threads": self._threads,
             **record(RunDirectory.open(run)),
-            "confusion": json.loads((scored / "evaluation.json").read_text())["confusion"],
+            "float32_top1": scores["top1"],
+            "confusion": scores["confusion"],
             **provenance(self._args.argv),
         }
         write_json(planned.result(self._args.results), result)
@@ -156,14 +164,26 @@ def is_done(planned: Planned, results: Path) -> bool:
     if not path.exists():
         return False
     found = read_result(path)
-    ours = {"name": planned.name, "flags": list(planned.flags), "budget": planned.budget.name}
-    other = [key for key in _IDENTITY if found.get(key) != ours[key]]
+    ours = {
+        "name": planned.name,
+        "flags": list(planned.flags),
+        "budget": planned.budget.name,
+        "dataset": planned.dataset,
+        "model": planned.model,
+        "recipe": json.loads(planned.recipe.to_json()),
+    }
+    other = [key for key, value in ours.items() if _shown(found.get(key)) != _shown(value)]
     if other:
         raise ValueError(
             f"{path} is of other settings ({', '.join(other)} differ): take it away to train anew, "
             "or give another --results"
         )
     return True
+
+
+def _shown(value: Any) -> Any:
+    """A value without what says nothing of the training."""
+    return {k: v for k, v in value.items() if k != "source"} if isinstance(value, dict) else value
 
 
 def read_result(path: Path) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """Keeps what a training run reached: a run directory's numbers as one JSON file of results/.
 
 The accuracies are those of the test set behind each epoch; "final" is the last epoch's, "best" is
-named as such. The time is that between the first and the last line of the run's train.log.
+named as such. The time is that between the first and the last line of each start in train.log.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,6 +22,8 @@ from gluon_ran.models import summary
 from gluon_ran.training import RunDirectory, RunError
 
 FIRST_LOSSES = 50
+# What train/cli.py writes first: NETWORK on DATASET, PRECISION, DEVICES.
+_FIRST_LINE = re.compile(r" on \S+, (float32|bfloat16|float16), ")
 
 
 def finished_rows(run: RunDirectory) -> list[dict[str, Any]]:
@@ -62,12 +65,17 @@ def record(run: RunDirectory) -> dict[str, Any]:
 
 
 def _seconds(log: Path) -> float:
-    """Seconds from the first to the last line of a log."""
-    lines = log.read_text(encoding="utf-8").splitlines()
-    first, last = (
-        datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S") for line in (lines[0], lines[-1])
-    )
-    return (last - first).total_seconds()
+    """Seconds from the first to the last line of each start in a log, summed."""
+    starts: list[list[datetime]] = []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            when = datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S")
+        except ValueError:  # a further line of a message
+            continue
+        if not starts or _FIRST_LINE.search(line):
+            starts.append([when, when])
+        starts[-1][1] = when
+    return sum((last - first).total_seconds() for first, last in starts)
 
 
 def same_losses(run: RunDirectory, other: RunDirectory) -> bool:
@@ -92,6 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             result["same_seed_same_first_losses"] = same_losses(run, RunDirectory.open(args.again))
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    if args.out is None and (run.recipe.label_noise or run.data.get("hold_out") is not None):
+        print("error: a run with held-out pictures or label noise needs an --out of its own",
+              file=sys.stderr)  # fmt: skip
         return 1
     name = f"{run.data['dataset']}_{run.spec.name}_{run.recipe.name}.json"
     path = args.out or RESULTS / name

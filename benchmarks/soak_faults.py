@@ -228,7 +228,10 @@ def _foreign(other: Training) -> Callable[[Training, random.Random], Seen]:
         if not (_saved(training, 1) and _saved(other, 1)):
             return Seen(False, "no checkpoint came")
         training.kill()
-        while not _copied(_newest(other.checkpoints)[0], training.checkpoints / "epoch-9000.json"):
+        until = time.monotonic() + _PATIENCE
+        while not _copied(_newest(other.checkpoints)[:1], training.checkpoints / "epoch-9000.json"):
+            if time.monotonic() > until:
+                return Seen(False, "no whole checkpoint to copy")
             time.sleep(0.05)  # it was pruned meanwhile
         training.start()
         line = training.wait_for("not used: ")
@@ -237,8 +240,11 @@ def _foreign(other: Training) -> Callable[[Training, random.Random], Seen]:
     return fault
 
 
-def _copied(manifest: Path, to: Path) -> bool:
-    """Copies a checkpoint; whether all of it was there."""
+def _copied(manifests: Sequence[Path], to: Path) -> bool:
+    """Copies a checkpoint; whether there was one, and all of it."""
+    if not manifests:
+        return False
+    (manifest,) = manifests
     try:
         for part in (".params", ".states", ".json"):
             shutil.copy(manifest.with_suffix(part), to.with_suffix(part))

@@ -24,7 +24,8 @@ flags = sys.argv[1:]
 if "--save-dir" not in flags:  # evaluation
     out = Path(flags[flags.index("--out") + 1])
     out.mkdir()
-    (out / "evaluation.json").write_text(json.dumps({{"confusion": [[3, 1], [0, 4]]}}))
+    scores = {{"confusion": [[3, 1], [0, 4]], "top1": 0.875, "count": 8}}
+    (out / "evaluation.json").write_text(json.dumps(scores))
     sys.exit()
 path = Path(flags[flags.index("--save-dir") + 1])
 with open(path.parent / "started", "a") as started:
@@ -36,6 +37,15 @@ if {wait}:
 if "local_conv" in flags and {fail}:
     sys.exit("error: it went wrong")
 shutil.copytree({finished!r}, path)
+given = dict(zip(flags[::2], flags[1::2]))
+for name in ("recipe", "spec", "data"):
+    values = json.loads((path / (name + ".json")).read_text())
+    for key in values:
+        flag = "model" if (name, key) == ("spec", "name") else key.replace("_", "-")
+        value = given.get("--" + flag)
+        if value is not None:
+            values[key] = type(values[key])(value)
+    (path / (name + ".json")).write_text(json.dumps(values))
 """
 
 
@@ -94,13 +104,14 @@ def test_the_flags_of_each_row_are_its_recipe_and_network(modules, budget):
 
 def test_one_name_is_one_training(modules):
     _, plan, _, experiments = modules
-    flags = {}
+    flags, names = {}, {}
     for budget in plan.BUDGETS.values():
         for experiment in experiments.EXPERIMENTS.values():
             for row in experiment.rows:
                 for dtype in (None, "float32", "bfloat16"):
                     each = plan.of_row(experiment, row, budget, 0, dtype)
                     assert flags.setdefault((budget.name, each.name), each.flags) == each.flags
+                    assert names.setdefault((budget.name, each.flags), each.name) == each.name
     assert len({*flags.values()}) > 200
 
 
@@ -154,15 +165,21 @@ def test_results_of_other_settings_and_damaged_ones_are_refused(run, tmp_path, c
     assert run(*flags) == 0
     (path,) = (tmp_path / "results" / "smoke").iterdir()
     result = json.loads(path.read_text())
-    path.write_text(json.dumps({**result, "flags": ["--epochs", "9"]}))
-    assert run(*flags) == 1
-    assert "other settings (flags differ)" in capsys.readouterr().err
+    for key, value in (
+        ("flags", ["--epochs", "9"]), ("recipe", {**result["recipe"], "lr": 9.9}),
+        ("dataset", "cifar100"),
+    ):  # fmt: skip
+        path.write_text(json.dumps({**result, key: value}))
+        assert run(*flags) == 1
+        assert f"other settings ({key} differ)" in capsys.readouterr().err
     path.write_text("{")
     assert run(*flags) == 1
     assert "no result of paper.py" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGHUP, 75)]
+)
 def test_a_signal_stops_the_trainings_and_begins_no_other(run, tmp_path, number, code):
     def signal_once_two_wait():
         until = time.monotonic() + 30

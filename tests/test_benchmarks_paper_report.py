@@ -58,7 +58,8 @@ def made_up(planned, error, seed):
         "data": "CIFAR-10 <of mine>", "trained_by": "python train/x.py", "threads": 1,
         "command": "python benchmarks/paper.py run all", "date": f"2026-01-0{seed + 1}T10:00:00",
         "commit": "0123456789abcdef+changes", "machine": {"cpu": "Some & CPU", "usable_cores": 2},
-        "recipe": {"seed": seed}, "spec": json.loads(find_spec(planned.model).to_json()),
+        "recipe": json.loads(planned.recipe.to_json()),
+        "spec": json.loads(find_spec(planned.model).to_json()),
         "final_top1": final, "best_top1": final + 0.01, "best_epoch": 2, "seconds": 600.0,
         "epochs": epochs, "confusion": [[90, 10], [20, 80]],
     }  # fmt: skip

@@ -142,9 +142,11 @@ def test_every_way_to_a_network_takes_trained_weights(root, monkeypatch):
 
 
 def test_without_pretrained_a_network_is_not_initialised(root):
-    net = get_model(NAME, root=root, ctx=mx.cpu())
+    net = get_model(NAME, ctx=mx.cpu())
     with pytest.raises(RuntimeError, match="not been initialized"):
         net(pictures())
+    with pytest.raises(ValueError, match="give pretrained=True"):
+        get_model(NAME, root=root)
 
 
 @pytest.mark.parametrize("ctx", [mx.cpu(1), [mx.cpu(0), mx.cpu(1)]])

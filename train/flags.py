@@ -76,7 +76,7 @@ def add_hold_out(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--hold-out", type=int, metavar="N",
         help="train without N pictures of the training set, the same ones each time, and score on "
-        "them instead of on the test, which is not read: to choose a recipe by; not of a stream "
+        "them instead of on the test, which takes no part: to choose a recipe by; not of a stream "
         "(default: train on all)",
     )  # fmt: skip
 

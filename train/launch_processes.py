@@ -76,7 +76,7 @@ class Processes:
             for line in source:
                 text = line.decode(errors="replace").rstrip("\r\n")
                 # What can't be shown is read all the same, or the process would wait for ever.
-                with self._printing, suppress(OSError):
+                with self._printing, suppress(OSError, UnicodeError):
                     to.write(f"{name:{self._width}} | {text}\n")
                     to.flush()
 

@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
         with termination_raises():
             pack(args)
     except KeyboardInterrupt as interrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        print("interrupted; files that were not finished are as they were", file=sys.stderr)
         return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

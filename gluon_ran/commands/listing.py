@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -41,6 +41,11 @@ def run(args: argparse.Namespace) -> Outcome:
     zoo = [] if args.pretrained else [*list_models(), *list_baselines()]
     names = [*zoo, *(name for name in trained if name not in zoo)]
     fitting = [name for name in names if fnmatchcase(name, args.pattern)]
+    if args.pretrained and not names:
+        raise ValueError(
+            "there are no trained weights: the package has none yet; --root names a folder or an "
+            "address of your own"
+        )
     if not fitting:
         what = "trained network" if args.pretrained else "network"
         hint = did_you_mean(args.pattern, names) or "; without a pattern all are listed"
@@ -68,9 +73,16 @@ def _row(name: str, root: str | None, trained: bool) -> dict[str, Any]:
         "classes": spec.classes,
         "source": spec.source if ours else "GluonCV",
         "weights": str(found[0]) if found else None,
-        "data": training and training.get("data"),
-        "top1": training and training.get("measured", {}).get("top1"),
+        **_measured(training or {}),
     }
+
+
+def _measured(training: Mapping[str, Any]) -> dict[str, Any]:
+    """What the record of a card says of the accuracy, which anybody may have written."""
+    measured = training.get("measured")
+    top1 = measured.get("top1") if isinstance(measured, Mapping) else None
+    known = isinstance(top1, (int, float)) and isinstance(training.get("data"), str)
+    return {"data": training["data"], "top1": top1} if known else {"data": None, "top1": None}
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:

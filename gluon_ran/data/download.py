@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 _BLOCK = 1 << 20
 _TIMEOUT_S = 30.0
 _NOT_THERE = (404, 410)
+_TEXT_BYTES = 1 << 20
 
 
 def cache_folder(name: str) -> Path:
@@ -113,13 +114,19 @@ def download_text(url: str, *, attempts: int = 4, wait_s: float = 1.0) -> str | 
             time.sleep(wait_s * 2 ** (attempt - 1))
         try:
             with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
-                return answer.read().decode("utf-8")
+                text, length = answer.read(_TEXT_BYTES + 1), answer.headers.get("Content-Length")
+            if len(text) > _TEXT_BYTES:
+                problem = f"it is larger than {_TEXT_BYTES} bytes"
+            elif length is not None and len(text) < int(length):
+                problem = "the connection broke"
+            else:
+                return text.decode("utf-8")
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in _NOT_THERE:
                 return None
             problem = f"the server answered {error.code} {error.reason}"
-        except UnicodeDecodeError:
+        except ValueError:
             problem = "what arrived is no text"
         except (OSError, http.client.HTTPException) as error:
             problem = f"no connection ({getattr(error, 'reason', error)})"

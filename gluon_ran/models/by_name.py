@@ -57,6 +57,8 @@ def get_model(
     """
     if not isinstance(pretrained, bool):
         raise ValueError(f"pretrained is {pretrained!r}: give True or False, and root for others")
+    if root is not None and not pretrained:
+        raise ValueError("root names trained weights: give pretrained=True with it")
     if not pretrained:
         return build(find_spec(name, classes, **changes), norm_layer, norm_kwargs)
     found = locate(name, root)

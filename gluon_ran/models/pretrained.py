@@ -33,6 +33,10 @@ _log = logging.getLogger(__name__)
 _Place = Union[Path, str]
 
 
+class Unreachable(WeightsError):
+    """An address could not be read, so nobody knows whether it has the weights."""
+
+
 def list_pretrained(root: str | os.PathLike[str] | None = None) -> list[str]:
     """Names that there are trained weights for.
 
@@ -74,8 +78,13 @@ def locate(name: str, root: str | os.PathLike[str] | None = None) -> tuple[Path,
     if not re.fullmatch(r"[^./\\][^/\\]*", name):
         return None
     for place in _places(root):
-        find = _in_folder if isinstance(place, Path) else _at_address
-        found = find(name, place)
+        try:
+            found = (_in_folder if isinstance(place, Path) else _at_address)(name, place)
+        except Unreachable as error:
+            if name not in _names_in(PACKAGED):
+                raise
+            _log.warning("%s; the package's own weights are taken", error)
+            continue
         if found is not None:
             return found
     return None
@@ -159,7 +168,10 @@ def _at_address(name: str, address: str) -> tuple[Path, Card] | None:
         _log.warning("downloaded again: %s", damage)
     try:
         return _downloaded(name, address, folder)
-    except (DataError, OSError) as error:
+    except DataError as error:
+        here = f" (what was there before is of no use: {damage})" if damage else ""
+        raise Unreachable(f"{error}{here}") from None
+    except OSError as error:
         here = f" (what was there before is of no use: {damage})" if damage else ""
         raise WeightsError(f"{error}{here}") from None
 

@@ -195,6 +195,14 @@ RECIPES = {
         ),
         replace(
             _BASE,
+            name="port-tricks",
+            source="the earlier Gluon port's train.py (haoxintong)",
+            lr_mode="cosine",
+            warmup_epochs=5,
+            normalization="imagenet",
+        ),
+        replace(
+            _BASE,
             name="short",
             source="ours, for the best of a few epochs; rate and decay narrowed down on 5,000 of"
             " the training pictures, progressive sizes after fast.ai's DAWNBench entries",
