@@ -19,8 +19,9 @@ import gluon_ran  # noqa: F401  (makes MXNet importable)
 
 import mxnet as mx
 
-# A shell starts what runs in its background with Ctrl-C ignored.
+# A shell starts what runs in its background with Ctrl-C ignored, and nohup with a lost terminal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -188,7 +188,10 @@ while True:
             pass
         os.close(read)
         it.send_signal(number)
-        assert it.wait(60) == code
+        try:
+            assert it.wait(60) == code
+        finally:
+            it.kill()
     assert (tmp_path / "saved").exists()
 
 
