@@ -2,6 +2,7 @@
 
 import signal
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from small import RECIPE, SPEC, data_record, net, train_batches, validation_batches
@@ -26,6 +27,12 @@ def train(model=None, recipe=RECIPE, run=None, batches=None, **kwargs):
         **kwargs,
     )
     return model, history
+
+
+@lru_cache(maxsize=None)
+def quiet_arrays():
+    """What a run of RECIPE that nobody touches ends with."""
+    return arrays(train()[0])
 
 
 def new_run(path, recipe=RECIPE):

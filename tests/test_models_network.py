@@ -162,11 +162,17 @@ def test_modules_without_units_around_them():
     assert_close(net(x), y)
 
 
-@pytest.mark.parametrize("name", ["attention57", "", "ATTENTION56", "cifar_attention56_wide"])
+@pytest.mark.parametrize("name", ["resnet", "", "ATTENTION56"])
 def test_an_unknown_name_is_refused_and_the_names_are_listed(name):
     with pytest.raises(ValueError) as error:
         get_model(name)
     assert all(known in str(error.value) for known in [repr(name), *list_models()])
+
+
+@pytest.mark.parametrize("name", ["attention57", "cifar_attention56_wide"])
+def test_a_mistyped_name_is_answered_with_a_close_one(name):
+    with pytest.raises(ValueError, match=f"{name}.*did you mean .*attention56"):
+        get_model(name)
 
 
 @pytest.mark.parametrize("build", [get_attention_net, get_attention_cifar])
@@ -177,8 +183,8 @@ def test_an_unknown_depth_is_refused_and_the_depths_are_listed(build, depth):
 
 
 def test_an_unknown_field_is_refused_and_the_fields_are_listed():
-    with pytest.raises(ValueError, match="pretrained; .*widths.*upsampling"):
-        get_model(THIN, pretrained=True)
+    with pytest.raises(ValueError, match="trained; .*widths.*upsampling"):
+        get_model(THIN, trained=True)
 
 
 def test_a_wrong_value_is_refused():

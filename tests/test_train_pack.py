@@ -75,5 +75,5 @@ def test_a_signal_leaves_nothing_behind(tmp_path, capsys, monkeypatch, number, c
     stop = lambda *_: signal.raise_signal(number)  # noqa: E731
     monkeypatch.setattr(script("pack").Progress, "__call__", stop)
     assert pack("signs", "a.rec") == code
-    assert capsys.readouterr().err == "interrupted; nothing was written\n"
+    assert capsys.readouterr().err == "interrupted; files that were not finished are as they were\n"
     assert sorted(tmp_path.iterdir()) == before and signal.getsignal(number) is handler

@@ -4,7 +4,7 @@ import signal
 
 import numpy as np
 import pytest
-from runs import arrays, assert_equal, new_run, saved_epochs, train
+from runs import arrays, assert_equal, new_run, quiet_arrays, saved_epochs, train
 from small import train_batches
 
 from gluon_ran.training import Evaluation, TrainingDiverged
@@ -52,7 +52,7 @@ def test_too_many_in_a_row_stop_the_run(tmp_path):
     assert saved_epochs(run) == 1
     resumed, history = train(run=run)
     assert history.completed
-    assert_equal(arrays(resumed), arrays(train()[0]))
+    assert_equal(arrays(resumed), quiet_arrays())
 
 
 @pytest.mark.parametrize("recompute", [False, True])

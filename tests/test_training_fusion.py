@@ -62,7 +62,7 @@ NETWORKS = [
         ("attention56", "float32"), ("cifar_attention56_thin", "float32"),
         ("cifar_attentionnext56", "float32"), ("cifar_attentioninception56", "float32"),
         ("cifar_attention56", "bfloat16"), ("cifar_attention56_thin", "bfloat16"),
-        ("attentionnext56", "bfloat16"), ("attentioninception56", "bfloat16"),
+        ("attentionnext56", "bfloat16"), ("cifar_attentioninception56", "bfloat16"),
     )
 ] + [
     ("cifar_attention56_thin", changes, "bfloat16")
