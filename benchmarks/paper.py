@@ -152,8 +152,9 @@ def selected(args: argparse.Namespace) -> list[Planned]:
 def run_experiments(args: argparse.Namespace) -> int:
     """Trains what is not yet trained; the exit code."""
     for name in ("jobs", "threads"):
-        if (getattr(args, name) or 1) < 1 or getattr(args, name) == 0:
-            raise ValueError(f"--{name} {getattr(args, name)}: give at least 1")
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} {value}: give at least 1")
     trainer = Trainer(args, selected(args))
 
     def stop(number: int, frame: FrameType | None) -> None:

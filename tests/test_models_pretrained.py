@@ -75,8 +75,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def root(tmp_path, made):
-    shutil.copytree(made, tmp_path / "root")
-    return tmp_path / "root"
+    shutil.copytree(made, tmp_path / "weights")
+    return tmp_path / "weights"
 
 
 def assert_equal_networks(one, other):
@@ -113,14 +113,14 @@ def test_packaged_weights_are_as_good_as_their_card_says(name, monkeypatch, requ
 def test_weights_that_are_not_as_good_are_found_out(tmp_path):
     """What the test of packaged weights rests on."""
     test = dataset(60, classes=10, size=8)
-    net = put(tmp_path / "root", "first")
+    net = put(tmp_path / "weights", "first")
     result = evaluate(net, Batches(test.subset(slice(50)), 25, NORMALIZATION))
     told = {"pictures": 60, "first_pictures": 50, "first_right": round(50 * result.top1)}
-    put(tmp_path / "root", "same", net, {"measured": told})
-    put(tmp_path / "root", "other", None, {"measured": told})
-    assert_as_good_as_told("same", test, tmp_path / "root")
+    put(tmp_path / "weights", "same", net, {"measured": told})
+    put(tmp_path / "weights", "other", None, {"measured": told})
+    assert_as_good_as_told("same", test, tmp_path / "weights")
     with pytest.raises(AssertionError):
-        assert_as_good_as_told("other", test, tmp_path / "root")
+        assert_as_good_as_told("other", test, tmp_path / "weights")
 
 
 def test_a_name_gives_the_networks_weights(root):
@@ -246,7 +246,7 @@ def test_a_name_without_weights_is_told_those_with(root):
         get_model(NAME, pretrained=True)
 
 
-@pytest.mark.parametrize("name", ["../root/x", "/etc/passwd", "..", ".hidden", "", "a\\b"])
+@pytest.mark.parametrize("name", ["../weights/x", "/elsewhere/x", "..", ".hidden", "", "a\\b"])
 def test_a_name_never_leaves_its_folder(root, name, tmp_path):
     put(tmp_path, "x")
     put(root, "hidden")
@@ -300,10 +300,10 @@ def test_a_root_that_is_not_there_is_named(tmp_path, monkeypatch):
 def test_an_address_is_asked_once(root, tmp_path):
     expected = get_model(NAME, pretrained=True, root=root)
     with serve(tmp_path) as server:
-        address = f"{server.url}/root/"
+        address = f"{server.url}/weights/"
         assert list_pretrained(address) == []
         first = get_model(NAME, pretrained=True, root=address)
-        assert server.asked == [f"/root/{NAME}.json", f"/root/{NAME}.params"]
+        assert server.asked == [f"/weights/{NAME}.json", f"/weights/{NAME}.params"]
         second = get_model(NAME, pretrained=True, root=address[:-1])
         assert len(server.asked) == 2
     assert_equal_networks(first, expected)
@@ -325,7 +325,7 @@ def test_a_name_may_have_any_letters(root):
 def test_two_addresses_are_two_folders(root, tmp_path):
     put(tmp_path / "other", NAME)
     with serve(tmp_path) as server:
-        one, other = (find_pretrained(NAME, f"{server.url}/{f}") for f in ("root", "other"))
+        one, other = (find_pretrained(NAME, f"{server.url}/{f}") for f in ("weights", "other"))
     assert one.parent != other.parent and one.read_bytes() != other.read_bytes()
 
 

@@ -179,7 +179,7 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
 
 def test_what_a_kill_left_half_made_goes(tmp_path):
     run = start(tmp_path / "run")
-    left = [run.path / ".metrics.jsonl.77.tmp", run.path / "curves.png.77.part"]
+    left = [run.path / ".metrics.jsonl.77.tmp", run.path / ".curves.png.77.tmp"]
     other = run.path / "evaluation.json"
     for path in (*left, other):
         path.write_text("left")

@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from gluon_ran import training
+from gluon_ran.commands.common import picture_size
 from gluon_ran.data import OWN
 from gluon_ran.data.loading import BROKEN
 from gluon_ran.data.pictures import FITS
@@ -48,7 +49,7 @@ def add_spec_flags(group: argparse._ArgumentGroup) -> None:
 def add_picture_flags(group: argparse._ArgumentGroup, size: str) -> None:
     """Adds the flags of pictures of one's own; `size` says what --size is by default."""
     group.add_argument(
-        "--size", type=_size, metavar="N",
+        "--size", type=picture_size, metavar="N",
         help=f"side that pictures of your own are brought to, or HxW (default: {size})",
     )  # fmt: skip
     group.add_argument(
@@ -65,7 +66,7 @@ def add_picture_flags(group: argparse._ArgumentGroup, size: str) -> None:
 def add_test_size(group: argparse._ArgumentGroup) -> None:
     """Adds --test-size, which training alone needs: evaluation has one size."""
     group.add_argument(
-        "--test-size", type=_size, metavar="N",
+        "--test-size", type=picture_size, metavar="N",
         help="side of the pictures of a stream's test, or HxW: their middle, 87.5 %% of the "
         "shorter side (default: --size)",
     )  # fmt: skip
@@ -144,13 +145,6 @@ def add_recipe_flags(group: argparse._ArgumentGroup, usual: Recipe) -> None:
 
 def _epoch_list(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(",") if part.strip())
-
-
-def _size(text: str) -> tuple[int, int]:
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdigit() and int(side) for side in sides):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a side in pixels nor HxW")
-    return int(sides[0]), int(sides[-1])
 
 
 def _edges_and_epochs(text: str) -> tuple[tuple[int, int], ...]:

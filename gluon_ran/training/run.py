@@ -148,7 +148,7 @@ class RunDirectory:
     def _remove_half_made(self) -> None:
         """Removes what a kill left in the middle of writing."""
         for name in _FILES:
-            for path in (*self.path.glob(f".{name}.*.tmp"), *self.path.glob(f"{name}.*.part")):
+            for path in self.path.glob(f".{name}.*.tmp"):
                 path.unlink()
 
     def _only_ours(self) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from gluon_ran._files import atomic_path
+
 INK, MUTED, FAINT = "#222222", "#666666", "#d9d9d9"
 TITLE_PT, LABEL_PT, SMALL_PT = 10, 9, 8
 _DPI, _SCREEN_DPI = 200, 110
@@ -41,18 +43,8 @@ def save_png(figure: Any, path: str | os.PathLike[str], dpi: int = _DPI) -> None
         OSError: the folder is not there or can't be written; names `path`.
     """
     content = _png(figure, dpi)
-    target = Path(path)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content.getvalue())
-        os.replace(part, target)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise type(error)(error.errno, error.strerror, str(target)) from error
-    finally:
-        if part.exists():
-            part.unlink()
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_bytes(content.getvalue())
 
 
 def as_array(figure: Any) -> np.ndarray:
