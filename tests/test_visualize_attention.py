@@ -24,17 +24,18 @@ def drawn(maps, channels=(), title=None):
 
 def test_a_row_has_what_is_before_the_mask_the_mask_and_what_is_behind_it():
     maps = random_maps()
-    panels = drawn(maps, channels=(4, 0)).axes[2:]
+    panels = drawn(maps, channels=(4, 0)).axes[3:]
     names = ["before the mask", "mask", "after the mask", "mask, channel 4", "mask, channel 0"]
     assert [ax.texts[1].get_text() for ax in panels[:5]] == names
     for number, (before, mask, after) in enumerate(maps):
         row = panels[5 * number : 5 * number + 5]
         values = [each[0].mean(axis=0) for each in (before, mask, after)] + [mask[0, 4], mask[0, 0]]
         for ax, shown, name in zip(row, values, names):
-            low, high = shown.min(), shown.max()
+            over = name.startswith("mask")
+            both = shown if over else np.stack([values[0], values[2]])
+            low, high = both.min(), both.max()
             assert ax.texts[0].get_text() == span_text(low, high)
-            over = blend(PICTURE, shown, low, high)
-            expected = over if name.startswith("mask") else heat(shown, PICTURE)
+            expected = (blend if over else heat)(PICTURE, shown, low, high)
             assert (ax.images[0].get_array() == expected).all()
         shape = "x".join(map(str, mask.shape[1:]))
         assert row[0].get_ylabel() == f"module {number + 1}\n{shape}"
@@ -43,7 +44,7 @@ def test_a_row_has_what_is_before_the_mask_the_mask_and_what_is_behind_it():
 @pytest.mark.parametrize("modules, channels, scale", [(1, 0, 1), (18, 0, 1e9), (7, 4, 1)])
 def test_the_figures_of_deep_networks_are_legible(modules, channels, scale):
     figure = drawn(random_maps(modules, scale=scale), [1] * channels, "title $x")
-    assert len(figure.axes) == 2 + modules * (3 + channels)
+    assert len(figure.axes) == 3 + modules * (3 + channels)
     assert_apart(figure)
     assert {text.get_text() for text in texts(figure)} >= {"title $x", "least", "greatest"}
     width, height = figure.get_size_inches()

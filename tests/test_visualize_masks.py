@@ -46,13 +46,13 @@ def drawn(*args, names=(), title=None, channels=()):
 
 def test_a_panel_has_the_mask_that_is_named_above_it():
     figure = drawn(PICTURES, MASKS[:2], channels=(3,))
-    heads = [ax.texts[0].get_text() for ax in figure.axes if ax.texts]
+    heads = [ax.texts[0].get_text() for ax in figure.axes[:-1] if ax.texts]
     expected = [(f"module {n}\n{what}", maps) for n, mask in enumerate(MASKS[:2], 1)
                 for what, maps in (("mean", mask.mean(1)), ("channel 3", mask[:, 3]))]  # fmt: skip
     assert heads == ["picture"] + [
         f"{name}\n{span_text(maps.min(), maps.max())}" for name, maps in expected
     ]
-    images = [ax.images[0].get_array() for ax in figure.axes]
+    images = [ax.images[0].get_array() for ax in figure.axes[:-1]]
     for number, picture in enumerate(PICTURES):
         assert (images[number] == picture).all()
         for column, (_, maps) in enumerate(expected, 1):
@@ -66,7 +66,7 @@ def test_panels_and_what_is_written_lie_beside_each_other(modules, channels):
     figure = drawn(PICTURES[:1], masks, names=["a"], title="title", channels=[1] * channels)
     assert_apart(figure)
     bands = [text.get_text() for text in texts(figure)].count("picture")
-    assert len(figure.axes) == bands + modules * (1 + channels)
+    assert len(figure.axes) == bands + modules * (1 + channels) + 1
     beside = len({round(ax.get_position().x0, 6) for ax in figure.axes})
     assert beside <= 1 + max(6, 1 + channels)
 

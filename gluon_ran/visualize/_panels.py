@@ -10,7 +10,7 @@ import numpy as np
 
 from gluon_ran.visualize._figure import INK, MUTED, SMALL_PT
 
-GAP = 0.08  # inches
+GAP, BAR = 0.08, 0.14  # inches
 COLORS = "viridis"
 _WIDTH = 1.35  # inches
 _SHARE = 0.6  # of the map's colour in what is shown over a picture
@@ -82,6 +82,29 @@ def span(values: np.ndarray) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
+def add_bar(figure: Any, left: float, top: float, width: float, over: bool) -> Any:
+    """Draws the colours from the least to the greatest, so many inches from the upper left corner.
+
+    Args:
+        figure: from `new_figure`.
+        left: inches.
+        top: inches.
+        width: inches.
+        over: those of a map over a picture, whose grey rises from the bar's foot to its head.
+    """
+    share = np.linspace(0, 1, 256, dtype=np.float32)[None].repeat(32, 0)
+    grey = np.linspace(255, 0, 32).astype(np.uint8)[:, None, None].repeat(256, 1).repeat(3, 2)
+    image = blend(grey, share, 0, 1) if over else heat(grey, share, 0, 1)
+    ax = add_panel(figure, left, top, (width, BAR), image)
+    ax.set_aspect("auto")
+    for text, x, align in (("least", 0, "left"), ("greatest", 1, "right")):
+        ax.annotate(
+            text, (x, 0), xycoords="axes fraction", xytext=(0, -3), textcoords="offset points",
+            ha=align, va="top", fontsize=SMALL_PT, color=MUTED,
+        )  # fmt: skip
+    return ax
+
+
 def span_text(low: float, high: float) -> str:
     """A span, with two decimals, or as many as tell its ends apart, and no wider than a panel."""
     greatest = max(abs(low), abs(high))
@@ -113,9 +136,9 @@ def colored(values: np.ndarray, size: tuple[int, int], low: float, high: float) 
     return matplotlib.colormaps[COLORS](large)[..., :3] * 255
 
 
-def heat(values: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """A map in the colours of its span, as large as the picture: uint8 (H, W, 3)."""
-    return np.rint(colored(values, picture.shape[:2], *span(values))).astype(np.uint8)
+def heat(picture: np.ndarray, values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """A map in colours, see `colored`, as large as the picture: uint8 (H, W, 3)."""
+    return np.rint(colored(values, picture.shape[:2], low, high)).astype(np.uint8)
 
 
 def blend(picture: np.ndarray, values: np.ndarray, low: float, high: float) -> np.ndarray:

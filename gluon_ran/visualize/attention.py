@@ -21,8 +21,9 @@ from gluon_ran.visualize._figure import (
     save_png,
 )
 from gluon_ran.visualize._panels import (
-    COLORS,
+    BAR,
     GAP,
+    add_bar,
     add_panel,
     as_maps,
     blend,
@@ -38,6 +39,7 @@ from gluon_ran.visualize._panels import (
 _NAMES = ("before", "mask", "after")
 _ROWS, _COLUMNS = 6, 12  # modules below each other, and panels beside each other, if they can be
 _LABEL, _LINE, _BETWEEN = 0.45, 0.18, 0.2  # inches
+_BARS = 1.0  # inches, of the title and the bars beside the picture
 
 
 def attention_arrays(maps: Sequence[Any], channels: Sequence[int] = ()) -> dict[str, np.ndarray]:
@@ -90,8 +92,9 @@ def plot_attention(
 
     A row has the trunk's feature before the mask, the mask, and the feature behind it, as means
     over the channels, then the mask of each of the channels. Masks lie in colour over the picture
-    in grey. The colours of each panel span the range that is written above it. The rows of deep
-    networks go on beside the first ones.
+    in grey. The colours of each panel span the range that is written above it; the two features of
+    a module share one, so that the mask's effect shows. The rows of deep networks go on beside the
+    first ones.
 
     Args:
         picture: uint8 (H, W, 3).
@@ -117,7 +120,7 @@ def _draw(
     blocks = max(1, min(ceil(len(modules) / _ROWS), _COLUMNS // (len(_NAMES) + len(channels))))
     rows = ceil(len(modules) / blocks)
     width, height = panel_size(picture)
-    head, row_height = height + _BETWEEN + _LINE, height + _LINE
+    head, row_height = max(height, _BARS) + _BETWEEN + _LINE, height + _LINE
     block_width = _LABEL + (len(_NAMES) + len(channels)) * (width + GAP)
     figure = new_figure(blocks * (block_width + _BETWEEN) - _BETWEEN, head + rows * row_height)
     _draw_head(figure, picture, title)
@@ -147,18 +150,14 @@ def _draw_head(figure: Any, picture: np.ndarray, title: str | None) -> None:
     if title:
         ax.annotate(title, (1, 1), xytext=(12, 0), fontsize=TITLE_PT, color=INK, parse_math=False,
                     **style)  # fmt: skip
-    left, top = _LABEL + width + 12 / 72, min(0.32, height / 3)
-    bar = add_panel(figure, left, top, (width, 0.12), np.linspace(0, 1, 256)[None])
-    bar.images[0].set_cmap(COLORS)
-    bar.set_aspect("auto")
-    for text, x, below, align in (
-        ("least", 0, 3, "left"),
-        ("greatest", 1, 3, "right"),
-        ("means over the channels;\neach panel has a range of its own", 0, 15, "left"),
+    left, top = _LABEL + width + 12 / 72, _BARS - 2 * (BAR + _LINE)
+    for over, meaning in (
+        (False, "features, a range for each module"),
+        (True, "masks, over the picture"),
     ):
-        bar.annotate(
-            text, (x, 0), xytext=(0, -below), ha=align, fontsize=SMALL_PT, color=MUTED, **style
-        )
+        bar = add_bar(figure, left, top, width, over)
+        bar.annotate(meaning, (1, 1), xytext=(6, 1), fontsize=SMALL_PT, color=MUTED, **style)
+        top += BAR + _LINE
 
 
 def _draw_module(
@@ -174,12 +173,14 @@ def _draw_module(
     mask = module[1][0]
     panels = [(name, values[0].mean(axis=0)) for name, values in zip(_NAMES, module)]
     panels += [(f"mask, channel {channel}", mask[channel]) for channel in channels]
+    features = span(np.stack([panels[0][1], panels[2][1]]))
     size = width, _ = panel_size(picture)
     for column, (name, values) in enumerate(panels):
         over = name.startswith("mask")
-        image = blend(picture, values, *span(values)) if over else heat(values, picture)
+        ends = span(values) if over else features
+        image = (blend if over else heat)(picture, values, *ends)
         ax = add_panel(figure, place[0] + column * (width + GAP), place[1], size, image)
-        write_above(ax, span_text(*span(values)))
+        write_above(ax, span_text(*ends))
         if first:
             write_above(ax, f"{name} the mask" if not over else name, 14, LABEL_PT)
         if column == 0:

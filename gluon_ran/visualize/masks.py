@@ -19,7 +19,9 @@ from gluon_ran.visualize._figure import (
     set_title,
 )
 from gluon_ran.visualize._panels import (
+    BAR,
     GAP,
+    add_bar,
     add_panel,
     as_maps,
     blend,
@@ -58,7 +60,8 @@ def plot_masks(
     """Draws pictures and, in a column a module, the mean of its soft mask over the channels.
 
     The mask lies in colour over the picture in grey. A column's colours span what its masks span,
-    which is written above it: masks of one module often differ little. Beyond six columns
+    which is written above it: masks of one module often differ little. The bar at the foot has the
+    colours, over dark parts of a picture below and over bright ones above. Beyond six columns
     the next modules go on below, beside the same pictures.
 
     Args:
@@ -99,10 +102,12 @@ def _draw(
     per_band = ceil(len(arrays) / bands) * of_each
     (width, height), head = panel_size(pictures), _LINE * (3 if len(channels) else 2) + GAP
     band_height = head + len(pictures) * (height + GAP)
-    figure = new_figure((per_band + 1) * (width + GAP), bands * band_height)
+    foot = bands * band_height
+    figure = new_figure((per_band + 1) * (width + GAP), foot + BAR + _LINE)
     for band in range(bands):
         shown = columns[band * per_band : (band + 1) * per_band]
         _draw_band(figure, band * band_height + head, pictures, shown, names)
+    add_bar(figure, width + GAP, foot, width, over=True)
     if title:
         set_title(figure.axes[0], title, pad=6 + 72 * (head - GAP))
     return figure
