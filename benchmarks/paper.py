@@ -118,9 +118,13 @@ def show_list(args: argparse.Namespace) -> int:
         for row in experiment.rows:
             done = []
             for budget in BUDGETS.values():
-                runs = plan([experiment], budget, only=[row])
-                count = sum(each.result(args.results).exists() for each in runs)
-                done += [f"{budget.name} {count}/{len(runs)}"] if count else []
+                taken = set()
+                for dtype in (None, *DTYPES):
+                    runs = plan([experiment], budget, dtype=dtype, only=[row])
+                    there = {each.name for each in runs if each.result(args.results).exists()}
+                    name = budget.name + (f" in {dtype}" if dtype else "")
+                    done += [f"{name} {len(there)}/{len(runs)}"] if there - taken else []
+                    taken |= there
             paper = row.published
             error = f"{paper.error:g} % {paper.origin}" if paper else "-"
             print(f"  {row.label:<42} {error:<20} {', '.join(done)}".rstrip())

@@ -78,13 +78,15 @@ class Collected:
     Attributes:
         budget: the budget.
         results: by name, sorted.
-        tables: experiments that have results.
+        tables: experiments that have results, but those that are `alone`.
+        alone: experiments of which one row has results, one that another table has too.
         strays: names of results that are of no row.
     """
 
     budget: Budget
     results: Mapping[str, dict[str, Any]]
     tables: tuple[Table, ...]
+    alone: tuple[str, ...]
     strays: tuple[str, ...]
 
     def trainings(self) -> dict[str, list[dict[str, Any]]]:
@@ -139,7 +141,14 @@ def collect_budget(results: Path, budget: Budget) -> Collected:
     tables = [_table(experiment, budget, there, results) for experiment in EXPERIMENTS.values()]
     used = {result["name"] for t in tables for entry in t.entries for result in entry.results}
     strays = tuple(name for name in there if name not in used)
-    return Collected(budget, there, tuple(t for t in tables if t.entries), strays)
+    elsewhere = {
+        each.results[0]["name"] for t in tables if len(t.entries) > 1 for each in t.entries
+    }
+    alone = [
+        t for t in tables if len(t.entries) == 1 and t.entries[0].results[0]["name"] in elsewhere
+    ]
+    shown = tuple(t for t in tables if t.entries and t not in alone)
+    return Collected(budget, there, shown, tuple(t.experiment.name for t in alone), strays)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Budget:
         flags: further flags of the training script.
         seeds: one run each.
         comparable: whether its errors may stand beside the paper's without a word.
+        shows: what can be learned from its errors, where not `comparable`.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Budget:
     flags: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     comparable: bool = False
+    shows: str = "What can be compared are rows of one table with each other, at this budget."
 
 
 BUDGETS = {
@@ -46,6 +48,7 @@ BUDGETS = {
         Budget(
             "smoke", "one epoch of 1,437 digits: whether each row trains, no result", "digits",
             {"epochs": 1, "warmup_epochs": 0}, "digits",
+            shows="Nothing can be compared, not even rows of one table: it shows that each trains.",
         ),
         Budget(
             "short", "4 epochs of the recipe 'short' in bfloat16, two at 16 pixels and one at 24, "

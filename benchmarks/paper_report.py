@@ -104,7 +104,10 @@ def _nav(found: Sequence[Collected]) -> Html:
             for t in each.tables
         ]
         between = [part for link in links for part in (", ", link)][1:]
-        lines.append(tag("p", f"Budget “{each.budget.name}”: ", *between))
+        alone = f". With one row, which other tables have too: {', '.join(each.alone)}."
+        lines.append(
+            tag("p", f"Budget “{each.budget.name}”: ", *between, alone if each.alone else "")
+        )
     return tag("nav", *lines)
 
 
@@ -115,8 +118,8 @@ def _budget(collected: Collected, runs: Path, folder: Path) -> Html:
     else:
         what = tag(
             "p", tag("strong", f"Not comparable with the paper: {budget.text}."), " The paper’s "
-            "errors are of networks trained in full and stand apart, for scale alone. What can be "
-            "compared are rows of one table with each other, at this budget.", class_="warning",
+            "errors are of networks trained in full and stand apart, for scale alone. ",
+            budget.shows, class_="warning",
         )  # fmt: skip
     parts = [tag("h2", f"Budget “{budget.name}”"), what]
     data = sorted({f"{r['dataset']}: {r['data']}" for r in collected.results.values() if r["data"]})

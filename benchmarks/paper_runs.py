@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import shlex
@@ -10,8 +11,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +81,14 @@ class Trainer:
 
     def _one(self, planned: Planned, count: int) -> None:
         try:
-            top1 = self._trained(planned)
+            with _alone(planned.run(self._args.runs)):
+                # Another process may have done it meanwhile.
+                there = is_done(planned, self._args.results)
+                top1 = None if there else self._trained(planned)
+        except BlockingIOError:
+            with self._lock:
+                print(f"left to another paper.py, which trains it now: {planned.name}", flush=True)
+            return
         except Exception as error:  # one run's failure must not end the others
             with self._lock:
                 self._failed.append(f"{planned.name}: {error}")
@@ -131,7 +140,6 @@ class Trainer:
         Raises:
             RuntimeError: it failed, with its last line.
         """
-        run.parent.mkdir(parents=True, exist_ok=True)
         log = run.parent / f"{run.name}.out"
         environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads)}
         with open(log, "ab") as output:
@@ -152,6 +160,19 @@ class Trainer:
             lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
             raise RuntimeError(f"{script} ended with {code}: {lines[-1]} (all of it in {log})")
         return True
+
+
+@contextmanager
+def _alone(run: Path) -> Iterator[None]:
+    """Keeps other processes from training the run; within its folder, beside its log.
+
+    Raises:
+        BlockingIOError: another one does.
+    """
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with open(run.parent / f".{run.name}.lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 def is_done(planned: Planned, results: Path) -> bool:

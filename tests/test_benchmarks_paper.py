@@ -207,6 +207,26 @@ def test_list_names_every_experiment_and_what_is_done(modules, run, tmp_path, ca
         assert any(line.startswith(f"{name}:") for line in lines)
 
 
+def test_list_counts_each_precision(modules, run, tmp_path, capsys):
+    flags = ("mask-structure", "--rows", "local", "--budget", "smoke", "--dtype", "bfloat16")
+    assert run(*flags) == 0
+    assert modules[0].main(["list", "--results", str(tmp_path / "results")]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "smoke" in line]
+    assert "local" in line and line.endswith("smoke in bfloat16 1/1")
+
+
+def test_what_another_process_trains_is_left_to_it(modules, run, tmp_path, capsys):
+    flags = ("mask-structure", "--budget", "smoke")
+    name = "digits-cifar_attention56_thin-local_conv-seed0"
+    with modules[2]._alone(tmp_path / "runs" / "smoke" / name):
+        assert run(*flags) == 0
+    told = capsys.readouterr()
+    assert f"left to another paper.py, which trains it now: {name}" in told.out and not told.err
+    assert len(started(tmp_path)) == 1
+    assert run(*flags) == 0
+    assert started(tmp_path)[1:] == [name]
+
+
 @pytest.mark.parametrize(
     "flags, told",
     [(("--seeds", "1,1"), "different numbers"), (("--rows", "("), "regular expression")],

@@ -217,6 +217,23 @@ def test_results_of_no_row_and_of_another_precision_are_named(modules, tmp_path)
     assert len(table.missing) == 2 and sum(map(len, found.trainings().values())) == 4
 
 
+def test_a_row_that_another_table_has_makes_no_table_of_its_own(modules, tmp_path):
+    experiments = modules.experiments.EXPERIMENTS
+    for row in experiments["attention-type"].rows:
+        planned = modules.plan.of_row(
+            experiments["attention-type"], row, modules.plan.BUDGETS["smoke"], 0
+        )
+        planned.result(tmp_path).parent.mkdir(exist_ok=True)
+        planned.result(tmp_path).write_text(json.dumps(made_up(planned, 25.0, 0)))
+    (found,) = modules.collect.collect(tmp_path)
+    assert [table.experiment.name for table in found.tables] == ["attention-type"]
+    assert "mask-structure" in found.alone and "attention-type" not in found.alone
+    path = modules.report.write_report(tmp_path, tmp_path, tmp_path / "out")
+    text = Page(path.read_text(encoding="utf-8")).text
+    assert f"With one row, which other tables have too: {', '.join(found.alone)}." in text
+    assert "Nothing can be compared" in text and "What can be compared" not in text
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

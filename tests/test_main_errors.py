@@ -11,6 +11,7 @@ from own_weights import MODEL, own_nets, own_weights  # noqa: F401
 from pictures import break_some, picture
 from PIL import Image
 
+import gluon_ran
 from gluon_ran.commands import command_line, main
 
 
@@ -22,12 +23,13 @@ def test_broken_pictures_are_named_and_the_others_go_on(capfd, tmp_path):
     picture("red", 1).save("whole.png")
     assert main(["predict", *paths, "whole.png", *MODEL, "--json"]) == 1
     out, err = capfd.readouterr()
-    assert len(err.splitlines()) == len(paths)
-    for line, path, row in zip(err.splitlines(), paths, json.loads(out)["pictures"]):
-        assert line == f"error: {row['error']}" and path in line and row["picture"] == path
+    assert err == f"error: {len(paths)} of {len(paths) + 1} pictures could not be read\n"
+    for path, row in zip(paths, json.loads(out)["pictures"]):
+        assert path in row["error"] and row["picture"] == path and "predictions" not in row
     assert json.loads(out)["pictures"][-1]["predictions"]
+    row = next(row for row in json.loads(out)["pictures"] if row["picture"] == "nothere")
     assert main(["predict", "nothere", "whole.png", *MODEL]) == 1
-    assert capfd.readouterr().out.startswith("nothere\n  not read\nwhole.png\n  ")
+    assert capfd.readouterr().out.startswith(f"nothere\n  not read: {row['error']}\nwhole.png\n  ")
 
 
 @pytest.mark.parametrize(
@@ -84,6 +86,7 @@ def test_bad_input_is_an_error_in_one_line(capfd, argv, message, tmp_path, nets)
         "masks a.png --model tiny --arrays m.txt",
         "export --model tiny", "export --model tiny --out x --precision int8",
         "export --model tiny --out x --precision bfloat16", "convert theirs.npz",
+        "export --model tiny --out x.onnx --format symbol",
     ],
 )  # fmt: skip
 def test_a_wrong_command_line_is_told_from_an_error(capfd, argv):
@@ -92,6 +95,13 @@ def test_a_wrong_command_line_is_told_from_an_error(capfd, argv):
     assert caught.value.code == 2
     out, err = capfd.readouterr()
     assert out == "" and err.startswith("usage: ")
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"gluon_ran {gluon_ran.__version__}\n"
 
 
 @pytest.mark.parametrize(

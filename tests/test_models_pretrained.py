@@ -195,8 +195,10 @@ def test_a_baseline_can_have_weights_too(tmp_path):
     ],
 )
 def test_another_network_than_the_weights_is_refused(root, changes, message):
-    with pytest.raises(WeightsError, match=f"{message}.*leave that out, or build the network"):
+    with pytest.raises(WeightsError, match=f"{message}.*leave that out, or build the network") as e:
         get_model(NAME, pretrained=True, root=root, **changes)
+    assert ("new_head" in str(e.value)) == bool(changes.get("classes"))
+    assert ("net.features" in str(e.value)) == (changes.get("classes") == 0)
 
 
 def test_what_changes_no_score_may_be_changed(root):

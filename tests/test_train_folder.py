@@ -240,6 +240,8 @@ def test_runs_that_differ_lie_in_different_places():
     assert path_of(*own) == "signs-cifar_attention56-gluon"
     assert path_of(*own, "--size", "32") == "signs-cifar_attention56-gluon"
     assert path_of("--mix-up", "1", name="cifar10_train") == "cifar10-cifar_attention56-gluon-mixup"
+    noisy = path_of("--label-noise", "0.3", name="cifar10_train")
+    assert noisy == "cifar10-cifar_attention56-label_noise0.3-gluon"
     assert path_of(name="cifar100_train") == "cifar100-cifar_attention56-gluon"
     base = [*own, "--model", "cifar_attention92_thin"]
     changes = [

@@ -107,7 +107,9 @@ def test_a_run_is_trained_gone_on_with_and_evaluated(tmp_path, capsys):
     assert "is written to by process" in capsys.readouterr().err
     assert (run / "train.log").read_text() == log
     assert evaluate(str(run), "--checkpoint", "last", "--flip") == 0
-    assert "top-1" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"weights {run}/checkpoints/" in told and "2.params, each picture," in told
+    assert "averaged with its mirror image" in told and "top-1" in told
     result = json.loads((run / "evaluation.json").read_text())
     assert result["count"] == 60 and sum(map(sum, result["confusion"])) == 60
     assert result["flip_averaging"] and list(result["per_class"]) == list("0123456789")
@@ -117,7 +119,7 @@ def test_a_run_is_trained_gone_on_with_and_evaluated(tmp_path, capsys):
 def test_the_last_checkpoint_scores_what_the_run_logged(tmp_path):
     assert train("--save-dir", "run", "--mask-period", "2") == 0
     (events,) = (tmp_path / "run" / "events").iterdir()
-    assert events.read_bytes().count(b"mask/test_pictures") == 1
+    assert events.read_bytes().count(b"mask/validation_pictures") == 1
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert evaluate("run", "--checkpoint", "last", "--out", "scores") == 0
     result = json.loads((tmp_path / "scores" / "evaluation.json").read_text())

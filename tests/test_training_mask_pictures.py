@@ -20,7 +20,7 @@ import mxnet as mx
 
 
 def shown(run):
-    return events.images(run.path / "events", "mask/test_pictures")
+    return events.images(run.path / "events", "mask/validation_pictures")
 
 
 def test_masks_are_shown_now_and_then_and_change_no_bit(tmp_path):
@@ -97,8 +97,8 @@ def test_what_is_drawn_is_the_masks_over_the_pictures(channels):
 def test_a_figure_reaches_the_events_as_it_is(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
     with Board(tmp_path) as board:
-        board.figure("mask/test_pictures", image, 7)
-    ((step, read),) = events.images(tmp_path, "mask/test_pictures")
+        board.figure("mask/validation_pictures", image, 7)
+    ((step, read),) = events.images(tmp_path, "mask/validation_pictures")
     assert step == 7 and (read == image).all()
 
 

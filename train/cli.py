@@ -130,7 +130,8 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
 def _add_run(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--save-dir", metavar="DIR", type=Path,
-        help="run directory (default: runs/DATASET-MODEL, with the recipe's name and mixup)",
+        help="run directory (default: runs/DATASET-MODEL, with the recipe's name, mixup and other "
+        "changes)",
     )  # fmt: skip
     group.add_argument(
         "--resume", metavar="RUN", nargs="?", const="", default=None,

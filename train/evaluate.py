@@ -281,6 +281,8 @@ def main(argv: list[str] | None = None) -> int:
     size = " at {}x{}".format(*about["size"]) if about["size"] else ""
     print(f"{about['model']} on {result.count} pictures of {about['dataset']} ({about['split']})"
           f"{size}:")  # fmt: skip
+    averaged = ", averaged with its mirror image" if args.flip else ""
+    print(f"  weights {about['weights']}, each picture{averaged or ' as it is'}")
     print(f"  top-1 {100 * result.top1:.2f} %, top-5 {100 * result.top5:.2f} %", end="")
     print(f", loss {result.loss:.4f}")
     print_classes(result, about["class_names"])

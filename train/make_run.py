@@ -301,6 +301,7 @@ def _default_path(
         parts.append(f"from_{trained.run.path.resolve().name}-{name}" if in_run else f"from_{name}")
     parts += [f"freeze{args.freeze}"] if args.freeze is not None else []
     parts += [f"without{args.hold_out}"] if args.hold_out is not None else []
+    parts += [f"label_noise{recipe.label_noise:g}"] if recipe.label_noise else []
     parts.append(recipe.name)
     return Path("runs") / ("-".join(parts) + ("-mixup" if recipe.mixup else ""))
 

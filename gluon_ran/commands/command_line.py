@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from gluon_ran import __version__
 from gluon_ran.commands import convert, export, listing, masks, predict, summarize
 
 INTERRUPTED, CLOSED_PIPE = 130, 141
@@ -25,6 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="Results go to stdout, with --json as one JSON document; all else goes to stderr. "
         "Exit codes: 0, 1 for an error, 2 for a wrong command line, 130 behind Ctrl-C.",
     )
+    parser.add_argument("--version", action="version", version=f"gluon_ran {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (listing, summarize, predict, masks, export, convert):
         added = command.add_to(commands)

@@ -54,6 +54,11 @@ def run(args: argparse.Namespace) -> Outcome:
     """
     if args.format == "onnx" and args.precision != "float32":
         args.parser.error("--precision is for --format symbol: ONNX files are float32")
+    if args.format == "symbol" and args.out.suffix in (".onnx", ".json", ".params"):
+        args.parser.error(
+            f"--out {args.out}: a symbol is PATH-symbol.json and PATH-0000.params, so give PATH "
+            "without an ending, or --format onnx"
+        )
     trained = find_model(args)
     card = trained.card
     size = args.size or card.size or card.spec.input_size

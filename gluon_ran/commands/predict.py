@@ -72,7 +72,8 @@ def run(args: argparse.Namespace) -> Outcome:
         "fit": pictures.fit,
         "pictures": rows,
     }
-    problems = tuple(row["error"] for row in rows if "error" in row)
+    failed = sum("error" in row for row in rows)
+    problems = (f"{failed} of {len(rows)} pictures could not be read",) if failed else ()
     return Outcome(value, "\n".join(map(_lines, rows)), problems)
 
 
@@ -109,6 +110,6 @@ def _likeliest(probabilities: np.ndarray, card: Card, top: int) -> list[dict[str
 
 def _lines(row: dict[str, Any]) -> str:
     if "error" in row:
-        return f"{row['picture']}\n  not read"
+        return f"{row['picture']}\n  not read: {row['error']}"
     shown = (f"  {100 * p['probability']:5.1f} %  {p['class']}" for p in row["predictions"])
     return "\n".join([row["picture"], *shown])

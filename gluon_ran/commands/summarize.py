@@ -7,7 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from gluon_ran.commands.common import Outcome, add_root, find_model, picture_size
-from gluon_ran.models import find_spec, list_baselines, list_models, summary
+from gluon_ran.models import WeightsError, find_spec, list_baselines, list_models, summary
+from gluon_ran.models.zoo import did_you_mean
+from gluon_ran.training import Trained
 
 
 def add_to(commands: Any) -> argparse.ArgumentParser:
@@ -40,7 +42,17 @@ def run(args: argparse.Namespace) -> Outcome:
     if args.model in (*list_models(), *list_baselines()):
         spec, size = find_spec(args.model), args.size
     else:
-        card = find_model(args).card
+        card = _find(args).card
         spec, size = card.spec, args.size or card.size
     result = summary(spec, size, verbose=False)
     return Outcome(asdict(result), str(result))
+
+
+def _find(args: argparse.Namespace) -> Trained:
+    try:
+        return find_model(args)
+    except WeightsError as error:
+        hint = did_you_mean(args.model, [*list_models(), *list_baselines()])
+        raise WeightsError(
+            f"{error}{hint}" if "did you mean" not in str(error) else error
+        ) from None

@@ -24,6 +24,11 @@ _FREE = ("name", "source", "dropout", "zero_init", "upsampling")
 # Arguments of a BatchNorm that do.
 _FIXED = ("axis", "center", "epsilon", "scale")
 _SHOWN = 3
+# What to do where the classes differ, by whether there are to be any.
+_ADVICE = {
+    True: " and call load_weights(net, find_pretrained({!r}), new_head=True)",
+    False: "; net.features(x) gives the embeddings",
+}
 
 
 def get_model(
@@ -100,7 +105,8 @@ def _agreed(
     ]
     if different:
         more = f" and {len(different) - _SHOWN} more" if len(different) > _SHOWN else ""
-        raise _other_network(name, ", ".join(different[:_SHOWN]) + more)
+        advice = _ADVICE[bool(classes)] if here["classes"] != there["classes"] else ""
+        raise _other_network(name, ", ".join(different[:_SHOWN]) + more, advice.format(name))
     return change_spec(told, **changes)
 
 
@@ -117,11 +123,10 @@ def _check_norm(name: str, norm_kwargs: dict[str, Any] | None) -> None:
         raise _other_network(name, f"norm_kwargs set {', '.join(fixed)}, which were not set there")
 
 
-def _other_network(name: str, difference: str) -> WeightsError:
+def _other_network(name: str, difference: str, advice: str = "") -> WeightsError:
     return WeightsError(
         f"the trained weights {name!r} are of another network than the one asked for: "
-        f"{difference}; leave that out, or build the network without pretrained, and for classes "
-        f"of your own call load_weights(net, find_pretrained({name!r}), new_head=True)"
+        f"{difference}; leave that out, or build the network without pretrained{advice}"
     )
 
 

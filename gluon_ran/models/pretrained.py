@@ -95,8 +95,7 @@ def no_weights(name: str, root: str | os.PathLike[str] | None = None) -> Weights
     names = list_pretrained(root)
     looked = " and ".join(map(_described, _places(root)))
     there = f"there are for {', '.join(names)}" if names else "there are none at all"
-    known = dict.fromkeys((*names, *SPECS, *BASELINES))
-    hint = "" if name in known else did_you_mean(name, known)
+    hint = "" if name in SPECS or name in BASELINES else did_you_mean(name, names)
     return WeightsError(f"there are no weights for {name!r} in {looked}; {there}{hint}")
 
 

@@ -296,7 +296,7 @@ def _show(work: _Work, result: EpochResult, batches: SoftBatches, with_pictures:
     board, step = work.board, result.epoch + 1
     board.epoch(asdict(result))
     if work.masks.due(result.epoch):
-        board.figure("mask/test_pictures", work.masks.draw(result.epoch, work.stepper), step)
+        board.figure("mask/validation_pictures", work.masks.draw(result.epoch, work.stepper), step)
     if batches.first is None:
         return
     board.masks(work.stepper.masks(batches.first[:32]), step)
