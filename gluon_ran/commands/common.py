@@ -105,14 +105,14 @@ class Pictures(NamedTuple):
     fit: str
     normalization: Normalization
 
-    def read(self, path: str) -> np.ndarray:
-        """A picture file as uint8, (*size, 3).
+    def read(self, path: str, scale: int = 1) -> np.ndarray:
+        """A picture file as uint8, (*size, 3), or so many times as high and wide.
 
         Raises:
             DataError: it can't be read or decoded.
         """
         picture = decode(read_bytes(Path(path)), path, (*FORMATS, *_MORE_FORMATS))
-        return fit_picture(picture, self.size, self.fit)
+        return fit_picture(picture, tuple(scale * side for side in self.size), self.fit)
 
 
 def pictures_for(card: Card, args: argparse.Namespace) -> Pictures:

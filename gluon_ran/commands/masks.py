@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from gluon_ran.models import ResidualAttentionNet, WeightsError
 from gluon_ran.visualize import plot_attention, save_attention_arrays
 
 import mxnet as mx
+
+# Pixels of the longer side of the picture that masks are drawn over, at least.
+_SHOWN = 256
 
 
 def add_to(commands: Any) -> argparse.ArgumentParser:
@@ -86,7 +90,8 @@ def run(args: argparse.Namespace) -> Outcome:
         save_attention_arrays(maps, args.arrays, args.channels)
         written.append(args.arrays)
     title = f"{spec.name}: {Path(args.picture).name}"
-    plot_attention(picture, maps, args.out, args.channels, title)
+    shown = pictures.read(args.picture, ceil(_SHOWN / max(pictures.size)))
+    plot_attention(shown, maps, args.out, args.channels, title)
     value = {
         "model": spec.name,
         "weights": str(trained.weights),

@@ -97,7 +97,7 @@ def plot_attention(
     first ones.
 
     Args:
-        picture: uint8 (H, W, 3).
+        picture: uint8 (H, W, 3), that of the maps, which may be larger than the network saw it.
         maps: (before, mask, after) of each module, each (1, C, h, w), as `net.attention` gives.
         path: the PNG; an older one is replaced.
         channels: of each module, counted from 0.

@@ -130,7 +130,8 @@ def _draw_rate(ax: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("")
     elif known:
-        ax.set_ylim(bottom=min(0.0, known[0]))
+        # Room above, or the axes cut the line of a rate that stays at its highest in half.
+        ax.set_ylim(min(0.0, known[0]), 1.1 * known[-1] or None)
 
 
 def _finish(ax: Any, label: str) -> None:
