@@ -84,6 +84,20 @@ def test_validation_can_be_left_out(tmp_path):
     assert history.epochs[-1].val_top1 is None
 
 
+def test_validations_can_be_left_out_but_the_last(tmp_path):
+    recipe = replace(RECIPE, epochs=5)
+    whole, every = train(recipe=recipe)
+    run = new_run(tmp_path / "run", recipe)
+    model, history = train(recipe=recipe, run=run, validation_period=2)
+    assert_equal(arrays(whole), arrays(model))
+    expected = [r.val_top1 if r.epoch in (1, 3, 4) else None for r in every.epochs]
+    assert [r.val_top1 for r in history.epochs] == expected
+    assert history.best_top1 == max(filter(None, expected))
+    assert (run.path / "curves.png").is_file()
+    with pytest.raises(ValueError, match="validation_period is 0"):
+        train(validation_period=0)
+
+
 def test_two_devices_train_and_evaluate():
     _, history = train(recipe=replace(RECIPE, epochs=6), contexts=[mx.cpu(0), mx.cpu(1)])
     assert history.epochs[-1].val_top1 > 0.9

@@ -105,10 +105,11 @@ def test_a_figure_reaches_the_events_as_it_is(tmp_path):
 @pytest.mark.parametrize(
     "make, validation, period, message",
     [
-        (lambda: build(replace(SPEC, modules=(0, 0))), validation_batches(), 1, "has no masks"),
-        (lambda: get_model("cifar_resnet20_v1", 3), validation_batches(), 1, "has no masks"),
+        (net, validation_batches(), 3, "every 3 epochs where every 2 .* a multiple of 2"),
+        (lambda: build(replace(SPEC, modules=(0, 0))), validation_batches(), 2, "has no masks"),
+        (lambda: get_model("cifar_resnet20_v1", 3), validation_batches(), 2, "has no masks"),
         (net, None, 2, "give validation batches"),
-        (net, validation_batches(), -1, "mask_period is -1"),
+        (net, validation_batches(), -2, "mask_period is -2"),
     ],
 )
 def test_masks_that_cannot_be_shown_are_refused_before_training(
@@ -119,5 +120,8 @@ def test_masks_that_cannot_be_shown_are_refused_before_training(
 
     run = new_run(tmp_path / "run")
     with pytest.raises(ValueError, match=message):
-        train(make(), run=run, batches=batches, validation=validation, mask_period=period)
+        train(
+            make(), run=run, batches=batches, validation=validation, mask_period=period,
+            validation_period=2,
+        )  # fmt: skip
     assert not (run.path / "events").exists()

@@ -143,6 +143,11 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         help="where the TensorBoard events and train.log go (default: RUN/events and RUN)",
     )  # fmt: skip
     group.add_argument(
+        "--test-period", type=_count_from_one, default=1, metavar="EPOCHS",
+        help="score on the test behind every so many epochs and the last one; the best weights are "
+        "the best of those (default: 1)",
+    )  # fmt: skip
+    group.add_argument(
         "--mask-period", type=_count, default=0, metavar="EPOCHS",
         help="have the TensorBoard events show the soft masks over four test pictures, behind "
         "every so many epochs and the last one; 0: never (default: 0)",
@@ -262,6 +267,7 @@ def _train(
         max_skips=args.max_skips,
         step_back=args.on_divergence == "step-back",
         log_dir=args.log_dir,
+        validation_period=args.test_period,
         mask_period=args.mask_period,
     )
     return _report(run, history, group)

@@ -53,6 +53,7 @@ def fit(
     max_skips: int = 10,
     step_back: bool = False,
     log_dir: Path | None = None,
+    validation_period: int = 1,
     mask_period: int = 0,
     progress: bool = True,
 ) -> History:
@@ -78,7 +79,7 @@ def fit(
             `from_step`, a run that goes on within an epoch makes none of the batches before. Of
             several workers, this one's share; where they have not as many batches, the last ones
             are left out.
-        validation: batches to evaluate on behind each epoch; of several workers, this one's share.
+        validation: batches to evaluate on; of several workers, this one's share.
         classes: outputs of the network.
         run: where to save; None saves nothing. What workers but the first give is ignored.
         contexts: devices; the CPU if none is given. Batches are split over them.
@@ -95,14 +96,18 @@ def fit(
         step_back: go back to the last checkpoint then, with half the learning rate, up to five
             times; else stop.
         log_dir: where the MXBoard events go; the run's "events" if None.
+        validation_period: evaluate behind every so many epochs and the last one; the best weights
+            are the best of those.
         mask_period: have the events show the soft masks over a few pictures of the validation
-            batches, behind every so many epochs and the last one; 0 for never.
+            batches, behind every so many epochs and the last one, a multiple of
+            `validation_period`; 0 for never.
         progress: show a bar on a terminal, else lines in the log "gluon_ran".
 
     Raises:
         ValueError: the precision is not one that the devices have, a size not one that the network
             takes, a label not of `classes`, `recompute` on a GPU, a `kvstore` that can't be, or a
-            `mask_period` for a network without masks or without validation batches.
+            period that is too low or, of masks, for a network without masks, without validation
+            batches or between validations.
         TrainingDiverged: losses or gradients were not finite for too long, or a weight or the
             validation loss is not. What was saved before stays.
         CheckpointError: all checkpoints to go on from are damaged.
@@ -113,7 +118,7 @@ def fit(
     check_dtype(recipe.dtype, contexts)
     check_kvstore(kvstore)
     _check_sizes(net, recipe)
-    check_mask_period(mask_period, net, validation)
+    check_mask_period(mask_period, net, validation, validation_period)
     group = join(kvstore)
     run = run if group.rank == 0 else None
     with ExitStack() as stack:
@@ -136,7 +141,7 @@ def fit(
         if start == recipe.epochs:  # a kill may have come ahead of the last epoch's curves
             saver.draw_curves()
         work = _Work(
-            recipe, train, validation, classes, stepper, history, board, saver,
+            recipe, train, validation, validation_period, classes, stepper, history, board, saver,
             MaskPictures(mask_period if board is not None else 0, recipe),
             stack.enter_context(StopRequest()),
             {"workers": workers, "progress": progress, "max_skips": max_skips},
@@ -158,6 +163,7 @@ class _Work:
     recipe: Recipe
     train: Callable[[int], Iterable]
     validation: Iterable | None
+    validation_period: int
     classes: int
     stepper: Stepper
     history: History
@@ -232,13 +238,14 @@ class _Stopped(Exception):
 
 
 def _result(epoch: int, meter: Meter, work: _Work) -> EpochResult:
-    """What an epoch gave, with its validation.
+    """What an epoch gave, with its validation where one is due.
 
     Raises:
         _Stopped: a signal came ahead of the validation; of a lone worker, or within it.
     """
     score, recipe, stepper = None, work.recipe, work.stepper
-    if work.validation is not None:
+    due = epoch + 1 == recipe.epochs or (epoch + 1) % work.validation_period == 0
+    if work.validation is not None and due:
         if work.stop.agreed(stepper.group):
             raise _Stopped
         first, batches = _peek(_sized_until_stop(epoch, work))

@@ -19,12 +19,21 @@ from mxnet.gluon import HybridBlock
 _PICTURES = 4
 
 
-def check_mask_period(period: int, net: HybridBlock, validation: Iterable | None) -> None:
+def check_mask_period(
+    period: int, net: HybridBlock, validation: Iterable | None, validation_period: int
+) -> None:
     """Refuses to show masks where there are none, or no pictures to show them over.
 
     Raises:
-        ValueError: says which, or that the period is below 0.
+        ValueError: says which, or that a period is too low, or masks due between validations.
     """
+    if validation_period < 1:
+        raise ValueError(f"validation_period is {validation_period}: give a number from 1")
+    if period % validation_period:
+        raise ValueError(
+            f"masks can't be shown behind every {period} epochs where every {validation_period} "
+            f"are validated: give a multiple of {validation_period}"
+        )
     if period < 0:
         raise ValueError(f"mask_period is {period}: give a number from 0")
     if not period:
