@@ -75,6 +75,15 @@ def test_no_progressive_sizes_can_be_asked_for():
     assert recipe_of("--recipe", "short", "--progressive-sizes", "none").progressive_sizes == ()
 
 
+@pytest.mark.parametrize("name", ["cifar10_train", "evaluate"])
+def test_a_mistyped_network_is_answered_with_close_ones(name, capsys):
+    with pytest.raises(SystemExit):
+        script(name).main(["--model", "cifar_atention56_thin", "run"])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "'cifar_atention56_thin'; did you mean cifar_attention56_thin" in line
+    assert len(line) < 250
+
+
 @pytest.mark.parametrize(
     "name", ["cifar10_train", "cifar100_train", "folder_train", "imagenet_train"]
 )

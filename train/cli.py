@@ -22,6 +22,7 @@ from flags import (
     add_recipe_flags,
     add_spec_flags,
     add_test_size,
+    network_name,
     recipe_from,
     recipe_table,
     usual_recipe,
@@ -105,8 +106,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="depth of the wide network cifar_attentionN, or attentionN on a stream (default: 56)",
     )  # fmt: skip
     group.add_argument(
-        "--model", metavar="NAME",
-        choices=[*gluon_ran.list_models(), *gluon_ran.list_baselines()],
+        "--model", metavar="NAME", type=network_name,
         help="any network of the zoo, as cifar_attention56_thin, or of GluonCV's, as "
         "cifar_resnet56_v2 (default: that of --weights where they tell, else of --num-layers)",
     )  # fmt: skip

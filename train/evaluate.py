@@ -19,6 +19,7 @@ from flags import (
     STREAM,
     add_picture_flags,
     add_spec_flags,
+    network_name,
     picture_settings,
     refuse_unfit_flags,
     spec_changes,
@@ -58,8 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="run directory, a .params file, or a name of trained weights")  # fmt: skip
     add("--checkpoint", choices=("best", "last"),
         help="which checkpoint of a run directory (default: best)")  # fmt: skip
-    add("--model", metavar="NAME",
-        choices=[*gluon_ran.list_models(), *gluon_ran.list_baselines()],
+    add("--model", metavar="NAME", type=network_name,
         help="the network of a weights file without a card, as cifar_attention92")  # fmt: skip
     add("--dataset", choices=(*DATASETS, STREAM),
         help="default: the run's, else what --data-dir holds")  # fmt: skip

@@ -11,8 +11,9 @@ from gluon_ran.commands.common import picture_size
 from gluon_ran.data import OWN
 from gluon_ran.data.loading import BROKEN
 from gluon_ran.data.pictures import FITS
-from gluon_ran.models import Baseline, Spec
+from gluon_ran.models import Baseline, Spec, list_baselines, list_models
 from gluon_ran.models.spec import ATTENTIONS, LEARNINGS, MASKS, UNITS
+from gluon_ran.models.zoo import did_you_mean
 from gluon_ran.training import RECIPES, Recipe
 from gluon_ran.training import recipe as recipes
 
@@ -27,6 +28,20 @@ _NOT_STREAMED = (
     "fit", "crop_padding", "crop_mode", "cutout", "rotation", "label_noise", "hold_out",
 )  # fmt: skip
 _STREAMED_ONLY = ("test_size", "least_area", "aspect", "jitter", "lighting")
+
+
+def network_name(text: str) -> str:
+    """A name of the zoo.
+
+    Raises:
+        ArgumentTypeError: there is no such network; names close ones.
+    """
+    names = [*list_models(), *list_baselines()]
+    if text not in names:
+        raise argparse.ArgumentTypeError(
+            f"no network is called {text!r}{did_you_mean(text, names)} (gluon-ran list has all)"
+        )
+    return text
 
 
 def add_spec_flags(group: argparse._ArgumentGroup) -> None:
