@@ -64,9 +64,14 @@ def table(result: dict[str, Any]) -> str:
     heads = [f"{run['dtype']}: {what}" for run in runs for what in ("loss", "accuracy")]
     lines = ["| epoch | " + " | ".join(heads) + " |", "|---:|" + "---:|" * len(heads)]
     for number, epochs in enumerate(zip(*(run["epochs"] for run in runs)), 1):
-        cells = [f"{e['train_loss']:.4f} | {100 * e['val_top1']:.2f} %" for e in epochs]
+        cells = [f"{e['train_loss']:.4f} | {_percent(e['val_top1'])}" for e in epochs]
         lines.append(f"| {number} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    """An accuracy, nothing of an epoch without a test."""
+    return "" if share is None else f"{100 * share:.2f} %"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -24,12 +24,12 @@ from typing import Any
 
 from deployed_accuracy import BATCH_SIZE, FORMS, served_form
 from provenance import ROOT, commit, machine
-from record_run import finished_rows
+from record_run import finished_rows, wall_seconds
 
 from gluon_ran._files import sha256_of
 from gluon_ran.data import Batches, Dataset, load_dataset
 from gluon_ran.deploy import ExportError, OptimizeError
-from gluon_ran.models import Card, get_model, save_with_card
+from gluon_ran.models import Card, WeightsError, get_model, save_with_card
 from gluon_ran.training import RunDirectory, RunError, Trained, evaluate, find_trained
 
 from mxnet.gluon import Block, HybridBlock
@@ -57,7 +57,7 @@ def last_weights(run: RunDirectory) -> Trained:
 def training_record(run: RunDirectory, train: Dataset) -> dict[str, Any]:
     """How a run's weights came to be, and the accuracy that its log has for them.
 
-    Its seconds are those of the training steps, without validation.
+    Its seconds are those of the training steps, without validation; `wall_seconds` has all.
 
     Raises:
         RunError: it was trained without a part of the training set, or lacks its times.
@@ -74,6 +74,7 @@ def training_record(run: RunDirectory, train: Dataset) -> dict[str, Any]:
         "recipe": asdict(run.recipe),
         "start": {name: run.data.get(name) for name in ("weights", "freeze")},
         "seconds": round(seconds, 1),
+        "wall_seconds": wall_seconds(run.path / "train.log"),
         "logged_top1": rows[-1]["val_top1"],
         "machine": machine(),
         "versions": {name: version(name) for name in PACKAGES},
@@ -127,6 +128,8 @@ def package(trained: Trained, name: str, train: Dataset, test: Dataset, out: Pat
     Raises:
         WeightsError: weights of that name are there, or it is the name of another network.
     """
+    if (out / f"{name}.params").exists() and not force:
+        raise WeightsError(f"{out / name}.params is there: give --force to replace it")
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / f"{name}.params"
         save_with_card(trained.network(), trained.card, written, half=True)

@@ -113,6 +113,7 @@ def budget_table() -> str:
 
 def show_list(args: argparse.Namespace) -> int:
     """Prints each experiment with its rows, and which budgets each row has results of."""
+    seeds = {budget.name: _seeds_there(args.results / budget.name) for budget in BUDGETS.values()}
     for experiment in EXPERIMENTS.values():
         print(f"{experiment.name}: {experiment.title} ({experiment.source})")
         for row in experiment.rows:
@@ -120,15 +121,23 @@ def show_list(args: argparse.Namespace) -> int:
             for budget in BUDGETS.values():
                 taken = set()
                 for dtype in (None, *DTYPES):
-                    runs = plan([experiment], budget, dtype=dtype, only=[row])
+                    known = sorted({*budget.seeds, *seeds[budget.name]})
+                    runs = plan([experiment], budget, known, dtype, [row])
                     there = {each.name for each in runs if each.result(args.results).exists()}
                     name = budget.name + (f" in {dtype}" if dtype else "")
-                    done += [f"{name} {len(there)}/{len(runs)}"] if there - taken else []
+                    count = f"{len(there)}/{max(len(budget.seeds), len(there))}"
+                    done += [f"{name} {count}"] if there - taken else []
                     taken |= there
             paper = row.published
             error = f"{paper.error:g} % {paper.origin}" if paper else "-"
             print(f"  {row.label:<42} {error:<20} {', '.join(done)}".rstrip())
     return 0
+
+
+def _seeds_there(folder: Path) -> set[int]:
+    """The seeds of the results in a folder."""
+    found = (re.search(r"-seed(\d+)$", path.stem) for path in folder.glob("[!.]*.json"))
+    return {int(match[1]) for match in found if match}
 
 
 def selected(args: argparse.Namespace) -> list[Planned]:

@@ -142,7 +142,7 @@ def _experiment(t: Table, folder: Path) -> Html:
     ]
     if t.missing:
         count = f"{len(t.missing)} of {len(experiment.rows)} rows"
-        text = f"Not trained at this budget, so not in the table: {count}"
+        text = f"Not in the table: {count}"
         parts.append(details(text, tag("p", f"{'; '.join(t.missing)}.", class_="source")))
     parts.append(figures(*map(_shown, draw_errors(t, folder) + draw_curves(t, folder))))
     return tag("section", *parts, id=f"{budget.name}-{experiment.name}")
@@ -212,7 +212,7 @@ def _masks(collected: Collected, runs: Path, folder: Path) -> Html:
         )
         parts += [tag("p", text, class_="source"), *map(_shown, drawn)]
     elif not left_out:
-        parts.append(tag("p", "Left out: the run directories are not there."))
+        parts.append(tag("p", "Left out: no run directory of a network with masks is there."))
     if left_out:
         parts.append(tag("p", f"Left out: {'; '.join(left_out)}.", class_="source"))
     return join(*parts)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from paper_plan import Planned
 from provenance import ROOT, provenance, write_json
 from record_run import record
 
-from gluon_ran.training import RunDirectory
+from gluon_ran.training import Recipe, RunDirectory, RunError
 
 RESULT_FOLDER = "paper"
 _TRAIN, _EVALUATE = "train/cifar10_train.py", "train/evaluate.py"
@@ -51,11 +52,10 @@ class Trainer:
         self._threads = args.threads or max(len(os.sched_getaffinity(0)) // args.jobs, 1)
         self._lock, self._alive = threading.Lock(), set()
         self._stopped_by: int | None = None
-        self._failed: list[str] = []
-        self._done = 0
+        self._failed = self._left = self._done = 0
 
     def run(self) -> int:
-        """Trains; 1 where a run failed, the others are trained all the same.
+        """Trains; 1 where a run failed or was left out, the others are trained all the same.
 
         Raises:
             Stopped: a signal came.
@@ -69,9 +69,10 @@ class Trainer:
                 pool.submit(self._one, planned, len(todo))
         if self._stopped_by is not None:
             raise Stopped(self._stopped_by)
-        for line in self._failed:
-            print(f"failed: {line}", file=sys.stderr)
-        return 1 if self._failed else 0
+        if self._left:
+            print(f"{self._left} left to another paper.py: start again when it has ended",
+                  file=sys.stderr)  # fmt: skip
+        return 1 if self._failed or self._left else 0
 
     def stop(self, number: int) -> None:
         """Has the trainings save and end, and begins no other; for a signal handler."""
@@ -87,11 +88,13 @@ class Trainer:
                 top1 = None if there else self._trained(planned)
         except BlockingIOError:
             with self._lock:
+                self._left += 1
                 print(f"left to another paper.py, which trains it now: {planned.name}", flush=True)
             return
         except Exception as error:  # one run's failure must not end the others
             with self._lock:
-                self._failed.append(f"{planned.name}: {error}")
+                self._failed += 1
+                print(f"failed: {planned.name}: {error}", file=sys.stderr, flush=True)
             return
         if top1 is not None:
             with self._lock:
@@ -107,10 +110,12 @@ class Trainer:
                 "data_dir", "digits",
             ):  # fmt: skip
                 flags += [f"--{name.replace('_', '-')}", str(getattr(self._args, name))]
+        given = [*flags, "--save-dir", str(run)]
+        made = self._note_how(run, planned, given)
         scored = run / "last"
         score = [str(run), "--checkpoint", "last", "--out", str(scored)]
-        for script, given in ((_TRAIN, [*flags, "--save-dir", str(run)]), (_EVALUATE, score)):
-            if not self._ran(script, given, run):
+        for script, arguments in ((_TRAIN, given), (_EVALUATE, score)):
+            if not self._ran(script, arguments, run):
                 return None
         scores = json.loads((scored / "evaluation.json").read_text(encoding="utf-8"))
         if planned.dataset.startswith("cifar") and scores["count"] != _WHOLE_TEST:
@@ -124,8 +129,7 @@ class Trainer:
             "budget": planned.budget.name,
             "budget_text": planned.budget.text,
             "data": self._args.data if planned.dataset.startswith("cifar") else "",
-            "trained_by": shlex.join(["python", _TRAIN, *flags, "--save-dir", str(run)]),
-            "threads": self._threads,
+            **made,
             **record(RunDirectory.open(run)),
             "float32_top1": scores["top1"],
             "confusion": scores["confusion"],
@@ -133,6 +137,18 @@ class Trainer:
         }
         write_json(planned.result(self._args.results), result)
         return result["final_top1"]
+
+    def _note_how(self, run: Path, planned: Planned, flags: Sequence[str]) -> dict[str, Any]:
+        """How a run is trained, which is kept beside it, as the result may come by a later call."""
+        path = run.parent / f".{run.name}.how.json"
+        if path.exists() and _trained_to_the_end(run, planned):
+            return json.loads(path.read_text(encoding="utf-8"))
+        how = {
+            "trained_by": shlex.join(["python", _TRAIN, *flags]),
+            "threads": self._threads,
+        }
+        write_json(path, how)
+        return how
 
     def _ran(self, script: str, flags: Sequence[str], run: Path) -> bool:
         """Runs a script to its end; False where a signal stopped it.
@@ -160,6 +176,13 @@ class Trainer:
             lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
             raise RuntimeError(f"{script} ended with {code}: {lines[-1]} (all of it in {log})")
         return True
+
+
+def _trained_to_the_end(run: Path, planned: Planned) -> bool:
+    try:
+        return len(RunDirectory.open(run).metrics()) >= planned.recipe.epochs
+    except RunError:
+        return False
 
 
 @contextmanager
@@ -191,9 +214,9 @@ def is_done(planned: Planned, results: Path) -> bool:
         "budget": planned.budget.name,
         "dataset": planned.dataset,
         "model": planned.model,
-        "recipe": json.loads(planned.recipe.to_json()),
     }
-    other = [key for key, value in ours.items() if _shown(found.get(key)) != _shown(value)]
+    other = [key for key, value in ours.items() if found.get(key) != value]
+    other += [] if _same_recipe(planned.recipe, found.get("recipe")) else ["recipe"]
     if other:
         raise ValueError(
             f"{path} is of other settings ({', '.join(other)} differ): take it away to train anew, "
@@ -202,9 +225,13 @@ def is_done(planned: Planned, results: Path) -> bool:
     return True
 
 
-def _shown(value: Any) -> Any:
-    """A value without what says nothing of the training."""
-    return {k: v for k, v in value.items() if k != "source"} if isinstance(value, dict) else value
+def _same_recipe(recipe: Recipe, told: Any) -> bool:
+    """Whether a result's recipe, which may lack fields that came later, trains as `recipe` does."""
+    try:
+        other = Recipe.from_json(json.dumps(told))
+    except (TypeError, ValueError):
+        return False
+    return replace(other, source=recipe.source) == recipe
 
 
 def read_result(path: Path) -> dict[str, Any]:

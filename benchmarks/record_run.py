@@ -45,7 +45,7 @@ def record(run: RunDirectory) -> dict[str, Any]:
         RunError: it has not finished.
     """
     rows = finished_rows(run)
-    own_size = [row for row in rows if row.get("size") is None]
+    own_size = [row for row in rows if row.get("size") is None and row["val_top1"] is not None]
     best = max(own_size, key=lambda row: row["val_top1"])
     return {
         "model": run.spec.name,
@@ -58,13 +58,13 @@ def record(run: RunDirectory) -> dict[str, Any]:
         "final_top5": rows[-1]["val_top5"],
         "best_top1": best["val_top1"],
         "best_epoch": best["epoch"] + 1,
-        "seconds": _seconds(run.path / "train.log"),
+        "seconds": wall_seconds(run.path / "train.log"),
         "first_losses": rows[0]["losses"][:FIRST_LOSSES],
         "epochs": [{k: v for k, v in row.items() if k != "losses"} for row in rows],
     }
 
 
-def _seconds(log: Path) -> float:
+def wall_seconds(log: Path) -> float:
     """Seconds from the first to the last line of each start in a log, summed."""
     starts: list[list[datetime]] = []
     for line in log.read_text(encoding="utf-8").splitlines():

@@ -23,13 +23,15 @@ from pathlib import Path
 flags = sys.argv[1:]
 if "--save-dir" not in flags:  # evaluation
     out = Path(flags[flags.index("--out") + 1])
-    out.mkdir()
+    out.mkdir(exist_ok=True)
     scores = {{"confusion": [[3, 1], [0, 4]], "top1": 0.875, "count": 8}}
     (out / "evaluation.json").write_text(json.dumps(scores))
     sys.exit()
 path = Path(flags[flags.index("--save-dir") + 1])
 with open(path.parent / "started", "a") as started:
     started.write(path.name + "\\n")
+if path.exists():
+    sys.exit()  # complete already
 if {wait}:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
     print("waits", flush=True)
@@ -167,11 +169,14 @@ def test_results_of_other_settings_and_damaged_ones_are_refused(run, tmp_path, c
     result = json.loads(path.read_text())
     for key, value in (
         ("flags", ["--epochs", "9"]), ("recipe", {**result["recipe"], "lr": 9.9}),
-        ("dataset", "cifar100"),
+        ("dataset", "cifar100"), ("recipe", {**result["recipe"], "gone": 1}), ("recipe", None),
     ):  # fmt: skip
         path.write_text(json.dumps({**result, key: value}))
         assert run(*flags) == 1
         assert f"other settings ({key} differ)" in capsys.readouterr().err
+    result["recipe"].pop("label_noise")  # as a field that came later
+    path.write_text(json.dumps({**result, "recipe": {**result["recipe"], "source": "another"}}))
+    assert run(*flags) == 0
     path.write_text("{")
     assert run(*flags) == 1
     assert "no result of paper.py" in capsys.readouterr().err
@@ -198,6 +203,26 @@ def test_a_signal_stops_the_trainings_and_begins_no_other(run, tmp_path, number,
     assert not (tmp_path / "results").exists()
 
 
+def test_a_failure_is_told_before_a_stop_and_a_result_has_the_call_that_trained(
+    run, modules, tmp_path, capsys, monkeypatch
+):
+    flags = ("mask-structure", "--rows", "local", "--budget", "smoke")
+    original = modules[2].write_json
+
+    def killed(path, result):
+        if path.name.startswith("digits"):
+            raise RuntimeError("killed ahead of its result")
+        original(path, result)
+
+    monkeypatch.setattr(modules[2], "write_json", killed)
+    assert run(*flags, "--threads", "2") == 1
+    assert "failed: digits" in capsys.readouterr().err
+    monkeypatch.setattr(modules[2], "write_json", original)
+    assert run(*flags, "--threads", "1") == 0
+    (path,) = (tmp_path / "results" / "smoke").iterdir()
+    assert json.loads(path.read_text())["threads"] == 2
+
+
 def test_list_names_every_experiment_and_what_is_done(modules, run, tmp_path, capsys):
     assert run("mask-structure", "--budget", "smoke") == 0
     assert modules[0].main(["list", "--results", str(tmp_path / "results")]) == 0
@@ -219,9 +244,10 @@ def test_what_another_process_trains_is_left_to_it(modules, run, tmp_path, capsy
     flags = ("mask-structure", "--budget", "smoke")
     name = "digits-cifar_attention56_thin-local_conv-seed0"
     with modules[2]._alone(tmp_path / "runs" / "smoke" / name):
-        assert run(*flags) == 0
+        assert run(*flags) == 1
     told = capsys.readouterr()
-    assert f"left to another paper.py, which trains it now: {name}" in told.out and not told.err
+    assert f"left to another paper.py, which trains it now: {name}" in told.out
+    assert told.err == "1 left to another paper.py: start again when it has ended\n"
     assert len(started(tmp_path)) == 1
     assert run(*flags) == 0
     assert started(tmp_path)[1:] == [name]

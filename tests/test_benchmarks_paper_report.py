@@ -165,7 +165,7 @@ def test_the_numbers_are_those_computed_by_hand(written):
     row = short.row("channel: L2 over the channels")
     assert row[1:] == ["20.50", "20.00 to 21.00", "19.50", "2", "1.23 M", "6.24 ?"]
     assert short.row("spatial: standardised planes")[1:3] == ["18.30", "18.10 to 18.50"]
-    assert "Not trained at this budget, so not in the table: 1 of 3 rows" in short.text
+    assert "Not in the table: 1 of 3 rows" in short.text
     full = Page("<style></style>" + _attention(written, "full"))
     assert full.row("channel: L2 over the channels")[1:4] == ["6.30", "6.10 to 6.50", "6.24 ?"]
     assert full.row("spatial: standardised planes")[1:4] == ["7.00", "", "6.33 ?"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from benchmark_modules import imported
 from networks import assert_same, pictures, shake
 from small import TINY, dataset
 from web import serve
@@ -31,6 +32,7 @@ from gluon_ran.models import (
     save_with_card,
 )
 from gluon_ran.training import evaluate
+from gluon_ran.training.precision import cpu_has_bfloat16
 
 import mxnet as mx
 from mxnet.gluon import nn
@@ -97,17 +99,46 @@ def assert_as_good_as_told(name, test, root=None):
     assert told["pictures"] == len(test)
 
 
-@pytest.mark.parametrize("name", PACKAGED)
-def test_packaged_weights_are_as_good_as_their_card_says(name, monkeypatch, request):
+@pytest.fixture
+def package(monkeypatch):
+    """The real package and zoo."""
     monkeypatch.undo()
     monkeypatch.delenv(pretrained.VARIABLE, raising=False)
+
+
+def pictures_of(name, request):
+    """The pictures that packaged weights were measured on."""
     dataset = read_card(find_pretrained(name)).training["dataset"]
     if dataset == "cifar10":
         folder = request.getfixturevalue("shared_data") / "cifar10"
-        test = load_records(folder / "cifar10_test.rec", CIFAR["cifar10"].class_names)
-    else:
-        (test,) = load_dataset(dataset, splits=("test",))
-    assert_as_good_as_told(name, test)
+        return load_records(folder / "cifar10_test.rec", CIFAR["cifar10"].class_names)
+    return load_dataset(dataset, splits=("test",))[0]
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_weights_are_as_good_as_their_card_says(name, package, request):
+    assert_as_good_as_told(name, pictures_of(name, request))
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+@pytest.mark.parametrize("form, slack", [("bfloat16", 4), ("int8", 8), ("onnx", 2)])
+def test_packaged_weights_are_served_as_well_as_their_card_says(
+    name, form, slack, package, request, monkeypatch
+):
+    if form == "bfloat16" and not cpu_has_bfloat16():
+        pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+    card, test = read_card(find_pretrained(name)), pictures_of(name, request)
+    told = card.training["measured"]
+    count = told["first_pictures"]
+    calibration = card.normalization(test.images[count : count + 64])
+    with imported(monkeypatch, "deployed_accuracy") as (module,):
+        net = get_model(name, pretrained=True)
+        served = module.served_form(form, net, card, calibration)
+    first = Batches(test.subset(slice(count)), 100, card.normalization)
+    expected = told["first_right"] + count * (told["served"][form] - told["top1"])
+    assert abs(evaluate(served, first).top1 * count - expected) <= slack
 
 
 def test_weights_that_are_not_as_good_are_found_out(tmp_path):
@@ -322,6 +353,27 @@ def test_a_name_may_have_any_letters(root):
     with serve(root) as server:
         whole = (root / f"{name}.params").read_bytes()
         assert find_pretrained(name, server.url).read_bytes() == whole
+
+
+def test_an_address_may_have_any_letters(root, tmp_path):
+    root.rename(tmp_path / "gr\u00fcn e")
+    whole = (tmp_path / "gr\u00fcn e" / f"{NAME}.params").read_bytes()
+    with serve(tmp_path) as server:
+        for path in ("gr\u00fcn e", "gr%C3%BCn%20e"):
+            assert find_pretrained(NAME, f"{server.url}/{path}/").read_bytes() == whole
+        assert server.asked == [f"/gr%C3%BCn%20e/{NAME}.{end}" for end in ("json", "params")]
+
+
+@pytest.mark.parametrize("fault", ["lie", "gone"])
+def test_what_an_address_fails_to_give_never_comes_from_elsewhere(root, tmp_path, fault):
+    put(tmp_path / "package", NAME)
+    with serve(root) as server:
+        if fault == "lie":
+            break_file(root / f"{NAME}.params", "flip")
+        else:
+            server.faults = [500] * 4
+        with pytest.raises(WeightsError, match="SHA-256|answered 500"):
+            find_pretrained(NAME, server.url)
 
 
 def test_two_addresses_are_two_folders(root, tmp_path):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -123,6 +124,25 @@ def test_a_run_is_trained_gone_on_with_and_evaluated(tmp_path, capsys):
     assert result["count"] == 60 and sum(map(sum, result["confusion"])) == 60
     assert result["flip_averaging"] and list(result["per_class"]) == list("0123456789")
     assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_is_stopped_between_two_tests_says_what_is_known(tmp_path, monkeypatch, caplog):
+    flags = ("--save-dir", "run", "--test-period", "2", "--epochs", "4", "--warmup-epochs", "0")
+    with monkeypatch.context() as context:
+        behind = training.saver.Saver.behind_epoch
+
+        def stop(self, result, state):
+            behind(self, result, state)
+            if result.epoch == 2:
+                signal.raise_signal(signal.SIGTERM)
+
+        context.setattr(training.saver.Saver, "behind_epoch", stop)
+        assert train(*flags) == 75
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "interrupted behind epoch 3" in log and "after epoch 2; best" in log
+    assert train(*flags) == 0
+    rows = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert [row["val_top1"] is None for row in rows] == [True, False, True, False]
 
 
 def test_the_last_checkpoint_scores_what_the_run_logged(tmp_path):

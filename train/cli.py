@@ -135,8 +135,8 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--resume", metavar="RUN", nargs="?", const="", default=None,
-        help="with RUN: go on with that run, by its own settings; without: go on with the run of "
-        "the other flags, and refuse to start anew",
+        help="with RUN: go on with that run, by its own network, data and recipe (not its flags of "
+        "this group); without: go on with the run of the other flags, and refuse to start anew",
     )  # fmt: skip
     group.add_argument(
         "--log-dir", metavar="DIR", type=Path,
@@ -297,8 +297,9 @@ def _start_from_weights(
 
 def _report(run: RunDirectory, history: training.History, group: Group) -> int:
     rows = [] if group.rank else run.metrics()
-    if history.best_top1 is not None and rows:
-        last = rows[-1]
+    scored = [row for row in rows if row["val_top1"] is not None]
+    if history.best_top1 is not None and scored:
+        last = scored[-1]
         what = "test" if run.data.get("hold_out") is None else "held-out"
         LOG.info("%s accuracy %.2f %% after epoch %d; best %.2f %% after epoch %d",
                  what, 100 * last["val_top1"], last["epoch"] + 1,

@@ -60,13 +60,13 @@ def run(args: argparse.Namespace) -> Outcome:
 
 
 def _row(name: str, root: str | None, trained: bool) -> dict[str, Any]:
-    found = locate(name, root) if trained else None
+    found = locate(name, root, download=False) if trained else None
     spec = found[1].spec if found else find_spec(name)
     ours = isinstance(spec, Spec)
     training = found[1].training if found else None
     return {
         "name": name,
-        "size": list(spec.input_size),
+        "size": list((found and found[1].size) or spec.input_size),
         "depth": spec.trunk_depth if ours else None,
         "unit": spec.unit if ours else None,
         "modules": list(spec.modules) if ours else None,

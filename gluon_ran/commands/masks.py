@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,9 @@ def run(args: argparse.Namespace) -> Outcome:
     if not isinstance(net, ResidualAttentionNet) or not sum(spec.modules):
         raise WeightsError(f"{spec.name} has no attention modules, so there are no masks to draw")
     maps = net.attention(mx.nd.array(pictures.normalization(picture[None])))
+    modules = [{"shape": list(m.shape[1:]), **_range(m)} for _, m, _ in maps]
+    if not all(isfinite(each["mean"]) for each in modules):
+        raise WeightsError("the network's masks are not finite: give weights that are")
     written = [args.out]
     if args.arrays is not None:
         save_attention_arrays(maps, args.arrays, args.channels)
@@ -98,7 +101,7 @@ def run(args: argparse.Namespace) -> Outcome:
         "picture": args.picture,
         "size": list(pictures.size),
         "fit": pictures.fit,
-        "modules": [{"shape": list(m.shape[1:]), **_range(m)} for _, m, _ in maps],
+        "modules": modules,
         "written": list(map(str, written)),
     }
     lines = [

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> Outcome:
         ValueError: there is no such network, or it does not take pictures of that size.
         RunError, CheckpointError: a run directory is damaged.
     """
-    if args.model in (*list_models(), *list_baselines()):
+    if args.root is None and args.model in (*list_models(), *list_baselines()):
         spec, size = find_spec(args.model), args.size
     else:
         card = _find(args).card

@@ -12,7 +12,7 @@ import os
 import re
 from pathlib import Path
 from typing import Union
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 from gluon_ran._files import write_text
@@ -29,12 +29,11 @@ PACKAGED = Path(__file__).resolve().parents[1] / "weights"
 
 _log = logging.getLogger(__name__)
 
+# Of an address that is quoted already, or needs none.
+_UNQUOTED = "/%:@!$&'()*+,;=~"
+
 # A folder, or a base address without the slash at its end.
 _Place = Union[Path, str]
-
-
-class Unreachable(WeightsError):
-    """An address could not be read, so nobody knows whether it has the weights."""
 
 
 def list_pretrained(root: str | os.PathLike[str] | None = None) -> list[str]:
@@ -73,18 +72,20 @@ def find_pretrained(name: str, root: str | os.PathLike[str] | None = None) -> Pa
     return found[0]
 
 
-def locate(name: str, root: str | os.PathLike[str] | None = None) -> tuple[Path, Card] | None:
-    """`find_pretrained` with the card; None where there are no weights of that name."""
+def locate(
+    name: str, root: str | os.PathLike[str] | None = None, download: bool = True
+) -> tuple[Path, Card] | None:
+    """`find_pretrained` with the card; None where there are no weights of that name.
+
+    Without `download`, of an address only what was downloaded before.
+    """
     if not re.fullmatch(r"[^./\\][^/\\]*", name):
         return None
     for place in _places(root):
-        try:
-            found = (_in_folder if isinstance(place, Path) else _at_address)(name, place)
-        except Unreachable as error:
-            if name not in _names_in(PACKAGED):
-                raise
-            _log.warning("%s; the package's own weights are taken", error)
-            continue
+        if download and not isinstance(place, Path):
+            found = _at_address(name, place)
+        else:
+            found = _in_folder(name, _folder_of(place))
         if found is not None:
             return found
     return None
@@ -111,7 +112,7 @@ def _place(text: str, source: str) -> _Place:
     if "://" in text:
         parts = urlsplit(text)
         if parts.scheme in ("http", "https") and parts.netloc and not parts.query + parts.fragment:
-            return text.rstrip("/")
+            return urlunsplit((*parts[:2], quote(parts.path, _UNQUOTED), "", "")).rstrip("/")
         if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
             raise WeightsError(
                 f"{source} is {text!r}: give a folder, or an address that begins with http://, "
@@ -167,10 +168,7 @@ def _at_address(name: str, address: str) -> tuple[Path, Card] | None:
         _log.warning("downloaded again: %s", damage)
     try:
         return _downloaded(name, address, folder)
-    except DataError as error:
-        here = f" (what was there before is of no use: {damage})" if damage else ""
-        raise Unreachable(f"{error}{here}") from None
-    except OSError as error:
+    except (DataError, OSError) as error:
         here = f" (what was there before is of no use: {damage})" if damage else ""
         raise WeightsError(f"{error}{here}") from None
 

@@ -165,8 +165,9 @@ class Stepper:
             parameter.wd_mult = 1.0 if decayed else 0.0
 
     def weights_finite(self) -> bool:
-        """Whether every weight is a number, on the first device."""
-        return all_finite([p.data(self.contexts[0]) for p in self._trained])
+        """Whether every weight and every running statistic is a number, on the first device."""
+        mx.nd.waitall()  # MXNet does not know that the backward pass writes to the statistics.
+        return all_finite([p.data(self.contexts[0]) for p in self.trainer._params])
 
     def forget_graphs(self) -> None:
         """Has the next step make its graph anew, as loaded weights may lie elsewhere."""
