@@ -138,3 +138,13 @@ def test_a_scaled_loss_makes_the_same_update():
     scaled(*batch(), lr=0.05)
     for name, (array,) in weights(plain).items():
         assert weights(scaled)[name][0] == pytest.approx(array, rel=1e-3, abs=1e-5), name
+
+
+@pytest.mark.parametrize("end", ["weight", "running_var", "beta"])
+def test_an_array_with_no_number_is_found_out(end):
+    stepper = Stepper(net(), RECIPE, [mx.cpu()])
+    assert stepper.weights_finite()
+    named = stepper.net._collect_params_with_prefix()
+    array = next(p for name, p in named.items() if name.endswith(end)).data()
+    array[0] = np.inf
+    assert not stepper.weights_finite()
