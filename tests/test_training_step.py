@@ -142,7 +142,7 @@ def test_a_scaled_loss_makes_the_same_update():
 
 @pytest.mark.parametrize("end", ["weight", "running_var", "beta"])
 def test_an_array_with_no_number_is_found_out(end):
-    stepper = Stepper(net(), RECIPE, [mx.cpu()])
+    stepper = Stepper(net(), RECIPE, [mx.cpu()], "local")
     assert stepper.weights_finite()
     named = stepper.net._collect_params_with_prefix()
     array = next(p for name, p in named.items() if name.endswith(end)).data()
