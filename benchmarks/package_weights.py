@@ -57,7 +57,8 @@ def last_weights(run: RunDirectory) -> Trained:
 def training_record(run: RunDirectory, train: Dataset) -> dict[str, Any]:
     """How a run's weights came to be, and the accuracy that its log has for them.
 
-    Its seconds are those of the training steps, without validation; `wall_seconds` has all.
+    Its seconds are those of the training steps, without validation; `wall_seconds` has all,
+    where a script trained it.
 
     Raises:
         RunError: it was trained without a part of the training set, or lacks its times.
@@ -68,13 +69,14 @@ def training_record(run: RunDirectory, train: Dataset) -> dict[str, Any]:
     slow = [row["epoch"] + 1 for row in rows if not row["images_per_second"]]
     if slow:
         raise RunError(f"{run.path}: metrics.jsonl has no images_per_second of epoch {slow[0]}")
+    log = run.path / "train.log"
     seconds = sum(len(train) / row["images_per_second"] for row in rows)
     return {
         "dataset": run.data["dataset"],
         "recipe": asdict(run.recipe),
         "start": {name: run.data.get(name) for name in ("weights", "freeze")},
         "seconds": round(seconds, 1),
-        "wall_seconds": wall_seconds(run.path / "train.log"),
+        "wall_seconds": wall_seconds(log) if log.exists() else None,
         "logged_top1": rows[-1]["val_top1"],
         "machine": machine(),
         "versions": {name: version(name) for name in PACKAGES},
@@ -128,8 +130,9 @@ def package(trained: Trained, name: str, train: Dataset, test: Dataset, out: Pat
     Raises:
         WeightsError: weights of that name are there, or it is the name of another network.
     """
-    if (out / f"{name}.params").exists() and not force:
-        raise WeightsError(f"{out / name}.params is there: give --force to replace it")
+    for there in (out / f"{name}.params", out / f"{name}.json"):
+        if there.exists() and not force:
+            raise WeightsError(f"{there} exists already: give --force to replace it")
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / f"{name}.params"
         save_with_card(trained.network(), trained.card, written, half=True)

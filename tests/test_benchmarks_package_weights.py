@@ -30,6 +30,7 @@ def package(monkeypatch):
 def run(tmp_path_factory):
     run = new_run(tmp_path_factory.mktemp("run") / "run")
     train(run=run)
+    (run.path / "train.log").write_text("2026-01-01 00:00:00 a\n2026-01-01 00:01:30 b\n")
     return run
 
 
@@ -65,6 +66,7 @@ def test_the_last_weights_come_in_halves_with_their_record(package, run, served,
     assert told["logged_top1"] == rows[-1]["val_top1"]
     seconds = sum(len(dataset().labels) / row["images_per_second"] for row in rows)
     assert told["seconds"] == pytest.approx(seconds, abs=0.1)
+    assert told["wall_seconds"] == 90
     assert told["machine"]["python"] and told["versions"]["mxnet"] == "1.9.1"
     measured = told["measured"]
     assert measured["pictures"] == 22 and measured["first_pictures"] == 9
