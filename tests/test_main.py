@@ -59,6 +59,18 @@ def test_list_names_damaged_weights_and_lists_the_rest(capfd, nets, tmp_path):
     assert "bare.json is the card of other weights" in err
 
 
+def test_a_stale_variable_hides_no_networks(capfd, monkeypatch):
+    monkeypatch.setenv("GLUON_RAN_WEIGHTS", "gone")
+    assert main(["list", "attention56"]) == 1
+    out, err = capfd.readouterr()
+    assert out.splitlines()[1].startswith("attention56 ")
+    assert (
+        err == "error: GLUON_RAN_WEIGHTS: there is no folder of weights at gone: check the path\n"
+    )
+    assert main(["list", "--pretrained"]) == 1
+    assert not capfd.readouterr().out
+
+
 def test_summary_is_the_librarys(capfd):
     expected = summary("cifar_attention56_thin", (40, 32), verbose=False)
     argv = ["summary", "cifar_attention56_thin", "--size", "40x32"]

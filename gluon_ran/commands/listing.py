@@ -37,20 +37,25 @@ def run(args: argparse.Namespace) -> Outcome:
         WeightsError: the root is no folder and no address.
         ValueError: no name fits.
     """
-    trained = list_pretrained(args.root)
+    trained, problems = [], []
+    try:
+        trained = list_pretrained(args.root)
+    except WeightsError as error:
+        if args.root is not None or args.pretrained:
+            raise
+        problems.append(str(error))  # a stale variable hides no networks
     zoo = [] if args.pretrained else [*list_models(), *list_baselines()]
     names = [*zoo, *(name for name in trained if name not in zoo)]
     fitting = [name for name in names if fnmatchcase(name, args.pattern)]
     if args.pretrained and not names:
         raise ValueError(
-            "there are no trained weights: the package has none yet; --root names a folder or an "
-            "address of your own"
+            "there are no trained weights; --root names a folder or an address of your own"
         )
     if not fitting:
         what = "trained network" if args.pretrained else "network"
         hint = did_you_mean(args.pattern, names) or "; without a pattern all are listed"
         raise ValueError(f"no {what} is called {args.pattern!r}{hint}")
-    rows, problems = [], []
+    rows = []
     for name in fitting:
         try:
             rows.append(_row(name, args.root, name in trained))
