@@ -181,7 +181,11 @@ while True:
 """
     read, write = connect()
     program = f"import sys; sys.path.insert(0, {str(ROOT / 'train')!r})\n{BLOCKED}"
-    with subprocess.Popen([sys.executable, "-c", program, saves], stdout=write, stderr=write) as it:
+    # Else Python would have no lines left to write at its end.
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, saves], stdout=write, stderr=write, env=buffered
+    ) as it:
         os.close(write)
         while b"ready" not in os.read(read, 1 << 16):
             pass

@@ -6,6 +6,7 @@ python train/launch.py -n 2 -s 2 -- python train/cifar10_train.py --kvstore dist
 from __future__ import annotations
 
 import argparse
+import os
 import queue
 import signal
 import sys
@@ -97,6 +98,23 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _launch(group: Callable, max_restarts: int, events: queue.SimpleQueue) -> int:
+    try:
+        return _attempts(group, max_restarts, events)
+    finally:
+        _let_go_of_output()
+
+
+def _let_go_of_output() -> None:
+    """Drops lines that nobody takes, or Python tries them at its end and exits with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _attempts(group: Callable, max_restarts: int, events: queue.SimpleQueue) -> int:
     for attempt in range(max_restarts + 1):
         with group() as tasks:
             outcome = _run(tasks, events)
