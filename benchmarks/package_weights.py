@@ -35,7 +35,7 @@ from gluon_ran.training import RunDirectory, RunError, Trained, evaluate, find_t
 from mxnet.gluon import Block, HybridBlock
 
 WEIGHTS = ROOT / "gluon_ran" / "weights"
-# Pictures of the test set that tests/test_models_pretrained.py scores.
+# Pictures of the test set that tests/test_weights.py scores.
 FIRST = 500
 CALIBRATION_PICTURES = 512
 PACKAGES = ("mxnet", "numpy")

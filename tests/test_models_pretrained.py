@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from benchmark_modules import imported
 from networks import assert_same, pictures, shake
+from packaged import assert_as_good_as_told
 from small import TINY, dataset
 from web import serve
 
 import gluon_ran
-from gluon_ran.data import Batches, Normalization, load_dataset, load_records
-from gluon_ran.data.cifar import CIFAR
+from gluon_ran.data import Batches, Normalization
 from gluon_ran.models import (
     SPECS,
     Baseline,
@@ -32,12 +31,10 @@ from gluon_ran.models import (
     save_with_card,
 )
 from gluon_ran.training import evaluate
-from gluon_ran.training.precision import cpu_has_bfloat16
 
 import mxnet as mx
 from mxnet.gluon import nn
 
-PACKAGED = sorted(path.stem for path in pretrained.PACKAGED.glob("*.params"))
 NORMALIZATION = Normalization((120, 110, 100), (60, 61, 62))
 NAME = "cifar_attention56_thin"
 # The network that has that name here.
@@ -84,61 +81,6 @@ def root(tmp_path, made):
 def assert_equal_networks(one, other):
     x = pictures()
     assert_same(one(x), other(x))
-
-
-def assert_as_good_as_told(name, test, root=None):
-    """Whether so many of the first pictures are got right as the card says."""
-    card = read_card(find_pretrained(name, root))
-    told = card.training["measured"]
-    net = get_model(name, pretrained=True, root=root)
-    net.hybridize(static_alloc=True)
-    first = test.subset(slice(told["first_pictures"]))
-    result = evaluate(net, Batches(first, 100, card.normalization))
-    # Rounding is other on other machines, and decides about pictures on the border.
-    assert abs(result.top1 * result.count - told["first_right"]) <= 2
-    assert told["pictures"] == len(test)
-
-
-@pytest.fixture
-def package(monkeypatch):
-    """The real package and zoo."""
-    monkeypatch.undo()
-    monkeypatch.delenv(pretrained.VARIABLE, raising=False)
-
-
-def pictures_of(name, request):
-    """The pictures that packaged weights were measured on."""
-    dataset = read_card(find_pretrained(name)).training["dataset"]
-    if dataset == "cifar10":
-        folder = request.getfixturevalue("shared_data") / "cifar10"
-        return load_records(folder / "cifar10_test.rec", CIFAR["cifar10"].class_names)
-    return load_dataset(dataset, splits=("test",))[0]
-
-
-@pytest.mark.parametrize("name", PACKAGED)
-def test_packaged_weights_are_as_good_as_their_card_says(name, package, request):
-    assert_as_good_as_told(name, pictures_of(name, request))
-
-
-@pytest.mark.parametrize("name", PACKAGED)
-@pytest.mark.parametrize("form, slack", [("bfloat16", 4), ("int8", 8), ("onnx", 2)])
-def test_packaged_weights_are_served_as_well_as_their_card_says(
-    name, form, slack, package, request, monkeypatch
-):
-    if form == "bfloat16" and not cpu_has_bfloat16():
-        pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
-    if form == "onnx":
-        pytest.importorskip("onnxruntime")
-    card, test = read_card(find_pretrained(name)), pictures_of(name, request)
-    told = card.training["measured"]
-    count = told["first_pictures"]
-    calibration = card.normalization(test.images[count : count + 64])
-    with imported(monkeypatch, "deployed_accuracy") as (module,):
-        net = get_model(name, pretrained=True)
-        served = module.served_form(form, net, card, calibration)
-    first = Batches(test.subset(slice(count)), 100, card.normalization)
-    expected = told["first_right"] + count * (told["served"][form] - told["top1"])
-    assert abs(evaluate(served, first).top1 * count - expected) <= slack
 
 
 def test_weights_that_are_not_as_good_are_found_out(tmp_path):

@@ -1,0 +1,54 @@
+"""The weights that come with the package, on ../shared/data's CIFAR-10 where it is there."""
+
+import pytest
+from benchmark_modules import imported
+from packaged import assert_as_good_as_told
+
+from gluon_ran.data import Batches, load_dataset, load_records
+from gluon_ran.data.cifar import CIFAR
+from gluon_ran.models import find_pretrained, get_model, pretrained, read_card
+from gluon_ran.training import evaluate
+from gluon_ran.training.precision import cpu_has_bfloat16
+
+PACKAGED = sorted(path.stem for path in pretrained.PACKAGED.glob("*.params"))
+
+
+@pytest.fixture(autouse=True)
+def no_others(monkeypatch):
+    """No weights but the package's."""
+    monkeypatch.delenv(pretrained.VARIABLE, raising=False)
+
+
+def pictures_of(name, request):
+    """The pictures that packaged weights were measured on."""
+    dataset = read_card(find_pretrained(name)).training["dataset"]
+    if dataset == "cifar10":
+        folder = request.getfixturevalue("shared_data") / "cifar10"
+        return load_records(folder / "cifar10_test.rec", CIFAR["cifar10"].class_names)
+    return load_dataset(dataset, splits=("test",))[0]
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_weights_are_as_good_as_their_card_says(name, request):
+    assert_as_good_as_told(name, pictures_of(name, request))
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+@pytest.mark.parametrize("form, slack", [("bfloat16", 4), ("int8", 8), ("onnx", 2)])
+def test_packaged_weights_are_served_as_well_as_their_card_says(
+    name, form, slack, request, monkeypatch
+):
+    if form == "bfloat16" and not cpu_has_bfloat16():
+        pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+    card, test = read_card(find_pretrained(name)), pictures_of(name, request)
+    told = card.training["measured"]
+    count = told["first_pictures"]
+    calibration = card.normalization(test.images[count : count + 64])
+    with imported(monkeypatch, "deployed_accuracy") as (module,):
+        net = get_model(name, pretrained=True)
+        served = module.served_form(form, net, card, calibration)
+    first = Batches(test.subset(slice(count)), 100, card.normalization)
+    expected = told["first_right"] + count * (told["served"][form] - told["top1"])
+    assert abs(evaluate(served, first).top1 * count - expected) <= slack
