@@ -48,7 +48,16 @@ def test_our_errors_are_the_last_epochs(model_table, tmp_path):
     tuned = {**result, "start": {"weights": "w", "freeze": 1}, "final_top1": 0.99}
     (tmp_path / "tuned.json").write_text(json.dumps(tuned))
     (tmp_path / "speed.json").write_text("{}")
-    assert model_table.our_errors(tmp_path) == {name: ["digits, 3 epochs: 10.00"]}
+    none = tmp_path / "none"
+    assert model_table.our_errors(tmp_path, none) == {name: ["digits, 3 epochs: 10.00"]}
+
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    trained = {**run, "start": start, "recipe": {"epochs": 9}, "measured": {"top1": 0.92}}
+    card = {"spec": {**spec, "zero_init": True}, "training": trained}
+    (folder / f"{name}.json").write_text(json.dumps(card))
+    both = ["digits, 9 epochs: 8.00", "digits, 3 epochs: 10.00"]
+    assert model_table.our_errors(tmp_path, folder) == {name: both}
 
 
 def test_only_what_lies_between_the_marks_is_written(model_table, monkeypatch, tmp_path, capsys):
