@@ -11,13 +11,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from marks import add_flags, between, update
 from provenance import RESULTS, ROOT
 
-from gluon_ran.models import SPECS, list_baselines, list_models, summary
+from gluon_ran.models import SPECS, Spec, list_baselines, list_models, summary
 
 WEIGHTS = ROOT / "gluon_ran" / "weights"
 BEGIN = "<!-- benchmarks/model_table.py writes what follows -->"
@@ -80,8 +81,9 @@ def _is_plain(run: dict[str, Any]) -> bool:
         return False
     if run["model"] not in SPECS or any(run["start"].values()):
         return not any(run["start"].values())
-    ours = json.loads(SPECS[run["model"]].to_json())
-    return {**run["spec"], "zero_init": False, "classes": ours["classes"]} == ours
+    ours = SPECS[run["model"]]
+    spec = Spec.from_json(json.dumps(run["spec"]))
+    return replace(spec, source=ours.source, zero_init=False, classes=ours.classes) == ours
 
 
 def table(names: Sequence[str], errors: dict[str, list[str]]) -> str:

@@ -1,6 +1,7 @@
 """Packs the weights of a finished run for the package, in half precision, with a card.
 
-    python benchmarks/package_weights.py RUN NAME --trained-by COMMAND --data "CIFAR-10 (JPEG copy)"
+    python benchmarks/package_weights.py RUN NAME --trained-by COMMAND --commit COMMIT \
+        --data "CIFAR-10 (JPEG copy)"
 
 writes gluon_ran/weights/NAME.params and NAME.json, which `get_model(NAME, pretrained=True)` loads.
 They are the last epoch's weights, never the best one's, which was chosen by its accuracy on the
@@ -18,10 +19,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from deployed_accuracy import BATCH_SIZE, FORMS, served_form
 from provenance import ROOT, commit, machine
 from record_run import finished_rows, wall_seconds
@@ -32,13 +33,13 @@ from gluon_ran.deploy import ExportError, OptimizeError
 from gluon_ran.models import Card, WeightsError, get_model, save_with_card
 from gluon_ran.training import RunDirectory, RunError, Trained, evaluate, find_trained
 
+import mxnet as mx
 from mxnet.gluon import Block, HybridBlock
 
 WEIGHTS = ROOT / "gluon_ran" / "weights"
 # Pictures of the test set that tests/test_weights.py scores.
 FIRST = 500
 CALIBRATION_PICTURES = 512
-PACKAGES = ("mxnet", "numpy")
 
 
 def last_weights(run: RunDirectory) -> Trained:
@@ -78,10 +79,12 @@ def training_record(run: RunDirectory, train: Dataset) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "wall_seconds": wall_seconds(log) if log.exists() else None,
         "logged_top1": rows[-1]["val_top1"],
-        "machine": machine(),
-        "versions": {name: version(name) for name in PACKAGES},
-        "commit": commit(),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": {name: text for name, text in machine().items() if name != "load_average"},
+        "versions": {"mxnet": mx.__version__, "numpy": np.__version__},
+        "packed": {
+            "commit": commit(),
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        },
     }
 
 
@@ -156,6 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="run directory of CIFAR or digits")
     parser.add_argument("name", help="what get_model is to know them by")
     parser.add_argument("--trained-by", required=True, help="the command that trained it")
+    parser.add_argument("--commit", required=True, help="of the checkout that trained it")
     parser.add_argument("--data", required=True, help="what the data are called beside a number")
     parser.add_argument("--data-dir", help="folder of the data (default: the run's)")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="default: gluon_ran/weights")
@@ -165,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trained = last_weights(RunDirectory.open(args.run))
         told = trained.run.data
         train, test = load_dataset(told["dataset"], args.data_dir or told["data_dir"])
-        about = {"data": args.data, "command": args.trained_by}
+        about = {"data": args.data, "command": args.trained_by, "commit": args.commit}
         beside = package(trained, args.name, train, test, args.out, args.force, about)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -33,11 +33,20 @@ def draw_masks(collected: Collected, runs: Path, folder: Path) -> tuple[list[Fig
     Returns:
         The figures, and why others are left out: a line each.
     """
-    drawn, left_out, data = [], [], {}
+    drawn, left_out, gone, data = [], [], [], {}
     labels = {name: "; ".join(each) for name, each in collected.labels().items()}
-    for name, result in _candidates(collected):
-        run = runs / collected.budget.name / result["name"]
-        if len(drawn) == _NETWORKS or not run.is_dir():
+    for group in _candidates(collected):
+        there = [
+            (name, run)
+            for name, result in group
+            if (run := runs / collected.budget.name / result["name"]).is_dir()
+        ]
+        if not there:
+            gone.append(f"{group[0][0]}: its run directory is not there")
+            continue
+        name, run = there[0]
+        if len(drawn) == _NETWORKS:
+            left_out.append(f"{name}: there are {_NETWORKS} networks above")
             continue
         try:
             drawn.append(
@@ -51,22 +60,17 @@ def draw_masks(collected: Collected, runs: Path, folder: Path) -> tuple[list[Fig
             )
         except (ValueError, RuntimeError, OSError) as error:
             left_out.append(f"{name}: {error}")
-    return drawn, left_out
+    return drawn, left_out + gone if drawn or left_out else []
 
 
-def _candidates(collected: Collected) -> list[tuple[str, dict[str, Any]]]:
-    """A result of each Spec with attention modules, of the experiments' order of rows."""
-    ordered = [
-        result["name"] for t in collected.tables for each in t.entries for result in each.results
-    ]
-    found: dict[str, tuple[str, dict[str, Any]]] = {}
-    by_name = {results[0]["name"]: name for name, results in collected.trainings().items()}
-    for first in ordered:
-        result = collected.results[first]
-        if first in by_name and any(result["spec"].get("modules", ())):
-            found.setdefault(
-                repr(sorted(result["spec"].items(), key=repr)), (by_name[first], result)
-            )
+def _candidates(collected: Collected) -> list[list[tuple[str, dict[str, Any]]]]:
+    """The results of each Spec with attention modules, in the experiments' order of rows."""
+    found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for name, results in collected.trainings().items():
+        for result in results if name in collected.labels() else ():
+            if any(result["spec"].get("modules", ())):
+                key = repr(sorted(result["spec"].items(), key=repr))
+                found.setdefault(key, []).append((name, result))
     return list(found.values())
 
 

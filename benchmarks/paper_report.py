@@ -122,7 +122,13 @@ def _budget(collected: Collected, runs: Path, folder: Path) -> Html:
             budget.shows, class_="warning",
         )  # fmt: skip
     parts = [tag("h2", f"Budget “{budget.name}”"), what]
-    data = sorted({f"{r['dataset']}: {r['data']}" for r in collected.results.values() if r["data"]})
+    data = sorted(
+        {
+            f"{r['dataset']}: {r['data'] or 'nothing was said of them'}"
+            for r in collected.results.values()
+            if r["dataset"] != "digits"
+        }
+    )
     if data:
         parts.append(tag("p", f"Data: {'; '.join(data)}.", class_="source"))
     parts += [_experiment(each, folder) for each in collected.tables]

@@ -19,15 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from paper_plan import Planned
-from provenance import ROOT, provenance, write_json
+from provenance import ROOT, commit, provenance, write_json
 from record_run import record
 
+from gluon_ran.data import load_dataset
 from gluon_ran.training import Recipe, RunDirectory, RunError
 
 RESULT_FOLDER = "paper"
 _TRAIN, _EVALUATE = "train/cifar10_train.py", "train/evaluate.py"
-# Pictures of CIFAR's test: an accuracy on fewer is none to compare.
-_WHOLE_TEST = 10_000
+# Ends its command where this process is killed.
+_WATCH = "train/launch_watch.py"
+# Pictures of CIFAR's training and test: what was reached with fewer is nothing to compare.
+_WHOLE = (50_000, 10_000)
 
 
 class Stopped(Exception):
@@ -36,6 +39,10 @@ class Stopped(Exception):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.code = 130 if number == signal.SIGINT else 75
+
+
+class _Taken(Exception):
+    """Another process trains the run."""
 
 
 class Trainer:
@@ -59,11 +66,14 @@ class Trainer:
 
         Raises:
             Stopped: a signal came.
-            ValueError: a result is there that is of other settings.
+            ValueError: a result is there that is of other settings or data, or the data are not
+                the whole of theirs.
         """
-        todo = [each for each in self._planned if not is_done(each, self._args.results)]
+        todo = [each for each in self._planned if not self._is_done(each)]
         print(f"{len(self._planned)} runs, {len(self._planned) - len(todo)} of them done before",
               flush=True)  # fmt: skip
+        for dataset in sorted({each.dataset for each in todo}):
+            self._refuse_a_part(dataset)
         with ThreadPoolExecutor(self._args.jobs) as pool:
             for planned in todo:
                 pool.submit(self._one, planned, len(todo))
@@ -78,15 +88,48 @@ class Trainer:
         """Has the trainings save and end, and begins no other; for a signal handler."""
         self._stopped_by = number
         for process in list(self._alive):
-            process.send_signal(signal.SIGTERM)
+            _terminate(process)
+
+    def _is_done(self, planned: Planned) -> bool:
+        """`is_done`, of the data that the flags tell.
+
+        Raises:
+            ValueError: as `is_done`, or the result is of other data.
+        """
+        path = planned.result(self._args.results)
+        there = is_done(planned, self._args.results)
+        if there and read_result(path)["data"] != self._data_of(planned):
+            raise ValueError(
+                f"{path} is of --data {read_result(path)['data']!r}, this call of "
+                f"{self._data_of(planned)!r}: give the same, or another --results"
+            )
+        return there
+
+    def _data_of(self, planned: Planned) -> str:
+        return self._args.data if planned.dataset.startswith("cifar") else ""
+
+    def _refuse_a_part(self, dataset: str) -> None:
+        """Looks at CIFAR ahead of all trainings, which also downloads it once.
+
+        Raises:
+            ValueError: pictures are missing.
+        """
+        if not dataset.startswith("cifar"):
+            return
+        counts = tuple(len(split) for split in load_dataset(dataset, self._args.data_dir))
+        if counts != _WHOLE:
+            raise ValueError(
+                f"{dataset} has {counts[0]:,} training and {counts[1]:,} test pictures in "
+                f"--data-dir, not {_WHOLE[0]:,} and {_WHOLE[1]:,}: give the whole of it"
+            )
 
     def _one(self, planned: Planned, count: int) -> None:
         try:
             with _alone(planned.run(self._args.runs)):
                 # Another process may have done it meanwhile.
-                there = is_done(planned, self._args.results)
+                there = self._is_done(planned)
                 top1 = None if there else self._trained(planned)
-        except BlockingIOError:
+        except _Taken:
             with self._lock:
                 self._left += 1
                 print(f"left to another paper.py, which trains it now: {planned.name}", flush=True)
@@ -118,22 +161,16 @@ class Trainer:
             if not self._ran(script, arguments, run):
                 return None
         scores = json.loads((scored / "evaluation.json").read_text(encoding="utf-8"))
-        if planned.dataset.startswith("cifar") and scores["count"] != _WHOLE_TEST:
-            raise RuntimeError(
-                f"{planned.dataset} has {scores['count']} test pictures in --data-dir, not "
-                f"{_WHOLE_TEST:,}: give the whole of it"
-            )
         result = {
             "name": planned.name,
             "flags": list(planned.flags),
             "budget": planned.budget.name,
             "budget_text": planned.budget.text,
-            "data": self._args.data if planned.dataset.startswith("cifar") else "",
-            **made,
             **record(RunDirectory.open(run)),
             "float32_top1": scores["top1"],
             "confusion": scores["confusion"],
             **provenance(self._args.argv),
+            **made,
         }
         write_json(planned.result(self._args.results), result)
         return result["final_top1"]
@@ -146,6 +183,8 @@ class Trainer:
         how = {
             "trained_by": shlex.join(["python", _TRAIN, *flags]),
             "threads": self._threads,
+            "data": self._data_of(planned),
+            "commit": commit(),
         }
         write_json(path, how)
         return how
@@ -161,21 +200,32 @@ class Trainer:
         with open(log, "ab") as output:
             if self._stopped_by is not None:
                 return False
+            command = [sys.executable, str(ROOT / script), *flags]
             process = subprocess.Popen(
-                [sys.executable, str(ROOT / script), *flags], stdout=output, stderr=output,
-                env=environment, start_new_session=True,
+                [sys.executable, str(ROOT / _WATCH), "0", *command], stdin=subprocess.PIPE,
+                stdout=output, stderr=output, env=environment, start_new_session=True,
             )  # fmt: skip
             self._alive.add(process)
             if self._stopped_by is not None:  # meanwhile
-                process.send_signal(signal.SIGTERM)
+                _terminate(process)
             code = process.wait()
             self._alive.discard(process)
+            process.stdin.close()
         if self._stopped_by is not None and code:
             return False
         if code:
             lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
             raise RuntimeError(f"{script} ended with {code}: {lines[-1]} (all of it in {log})")
         return True
+
+
+def _terminate(process: subprocess.Popen) -> None:
+    """Has what runs under `_WATCH` save and end."""
+    try:
+        process.stdin.write(b"%d\n" % signal.SIGTERM)
+        process.stdin.flush()
+    except BrokenPipeError:  # it has ended
+        pass
 
 
 def _trained_to_the_end(run: Path, planned: Planned) -> bool:
@@ -190,11 +240,14 @@ def _alone(run: Path) -> Iterator[None]:
     """Keeps other processes from training the run; within its folder, beside its log.
 
     Raises:
-        BlockingIOError: another one does.
+        _Taken: another one does.
     """
     run.parent.mkdir(parents=True, exist_ok=True)
     with open(run.parent / f".{run.name}.lock", "ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _Taken from None
         yield
 
 

@@ -47,7 +47,8 @@ def served(package, monkeypatch):
 
 
 def main(package, run, name, folder, *more):
-    flags = ["--trained-by", TRAINED_BY, "--data", "channels", "--out", str(folder)]
+    flags = ["--trained-by", TRAINED_BY, "--commit", "0a1b", "--data", "channels"]
+    flags += ["--out", str(folder)]
     return package.main([str(run.path), name, *flags, *more])
 
 
@@ -67,6 +68,7 @@ def test_the_last_weights_come_in_halves_with_their_record(package, run, served,
     seconds = sum(len(dataset().labels) / row["images_per_second"] for row in rows)
     assert told["seconds"] == pytest.approx(seconds, abs=0.1)
     assert told["wall_seconds"] == 90
+    assert told["commit"] == "0a1b" and set(told["packed"]) == {"commit", "date"}
     assert told["machine"]["python"] and told["versions"]["mxnet"] == "1.9.1"
     measured = told["measured"]
     assert measured["pictures"] == 22 and measured["first_pictures"] == 9

@@ -6,8 +6,12 @@ The trainings are of a script that writes a run directory of made-up numbers.
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from benchmark_modules import imported
@@ -17,8 +21,9 @@ from small import SPEC, data_record
 from gluon_ran.models import find_spec
 from gluon_ran.training import RunDirectory, get_recipe
 
+BENCHMARKS = str(Path(__file__).resolve().parents[1] / "benchmarks")
 FAKE = """
-import json, shutil, signal, sys, time
+import json, os, shutil, signal, sys, time
 from pathlib import Path
 flags = sys.argv[1:]
 if "--save-dir" not in flags:  # evaluation
@@ -34,7 +39,7 @@ if path.exists():
     sys.exit()  # complete already
 if {wait}:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
-    print("waits", flush=True)
+    print("waits", os.getpid(), flush=True)
     time.sleep(60)
 if "local_conv" in flags and {fail}:
     sys.exit("error: it went wrong")
@@ -153,6 +158,81 @@ def test_rows_and_seeds_can_be_chosen(run, tmp_path):
         f"digits-cifar_preresnet56-{n}seed{s}" for s in (3, 4) for n in ("", "label_noise0.3-")
     ]
     assert started(tmp_path) == names
+
+
+@pytest.fixture
+def cifar(modules, monkeypatch):
+    """Has 'smoke' train on it, and stands in for it; the numbers of its pictures, to change."""
+    budgets = modules[1].BUDGETS
+    monkeypatch.setitem(budgets, "smoke", replace(budgets["smoke"], dataset=None))
+    counts = [50_000, 10_000]
+    monkeypatch.setattr(modules[2], "load_dataset", lambda *_: [range(n) for n in counts])
+    return counts
+
+
+@pytest.mark.parametrize("split", [0, 1])
+def test_a_part_of_cifar_is_refused_ahead_of_all_trainings(run, cifar, tmp_path, capsys, split):
+    flags = ("mask-structure", "--budget", "smoke")
+    cifar[split] -= 1
+    assert run(*flags) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cifar10 has " in line and "give the whole of it" in line
+    assert not (tmp_path / "runs").exists()
+    cifar[split] += 1
+    assert run(*flags) == 0
+
+
+def test_results_have_the_data_and_commit_of_their_training(
+    run, modules, cifar, tmp_path, capsys, monkeypatch
+):
+    flags = ("mask-structure", "--rows", "local", "--budget", "smoke")
+    original = modules[2].write_json
+
+    def killed(path, result):
+        if path.name.startswith("cifar10"):
+            raise RuntimeError("killed ahead of its result")
+        original(path, result)
+
+    monkeypatch.setattr(modules[2], "write_json", killed)
+    monkeypatch.setattr(modules[2], "commit", lambda: "old")
+    assert run(*flags, "--data", "a copy") == 1
+    monkeypatch.setattr(modules[2], "write_json", original)
+    monkeypatch.setattr(modules[2], "commit", lambda: "new")
+    assert run(*flags) == 0
+    (path,) = (tmp_path / "results" / "smoke").iterdir()
+    result = json.loads(path.read_text())
+    assert (result["data"], result["commit"]) == ("a copy", "old")
+    assert run(*flags, "--data", "a copy") == 0
+    capsys.readouterr()
+    assert run(*flags) == 1
+    assert "is of --data 'a copy', this call of ''" in capsys.readouterr().err
+
+
+def test_a_killed_one_leaves_no_training(finished, tmp_path):
+    """By a process of its own that is killed while its training waits."""
+    fake = tmp_path / "fake.py"
+    fake.write_text(FAKE.format(finished=str(finished), fail=False, wait=True))
+    code = (
+        "import sys; folder, fake, *flags = sys.argv[1:]; sys.path.insert(0, folder); "
+        "import paper, paper_runs; paper_runs._TRAIN = fake; paper.main(flags)"
+    )
+    flags = ["run", "mask-structure", "--rows", "local", "--budget", "smoke"]
+    flags += ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    process = subprocess.Popen([sys.executable, "-c", code, BENCHMARKS, str(fake), *flags])
+    name = "digits-cifar_attention56_thin-local_conv-seed0"
+    log = tmp_path / "runs" / "smoke" / f"{name}.out"
+    until = time.monotonic() + 60
+    while not (log.exists() and "waits" in log.read_text()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    training = int(log.read_text().split()[-1])
+    os.kill(training, 0)  # it is there
+    process.kill()
+    process.wait()
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < until:
+            os.kill(training, 0)
+            time.sleep(0.05)
 
 
 def test_one_failure_does_not_end_the_others(run, tmp_path, capsys):

@@ -112,6 +112,20 @@ def test_a_text_that_does_not_arrive_is_an_error(server):
         download_text("http://127.0.0.1:9/", attempts=2, wait_s=0.001)
 
 
+@pytest.mark.parametrize("code, asked", [(403, 1), (429, 4), (500, 4)])
+def test_what_a_server_refuses_is_not_asked_for_again(server, tmp_path, code, asked, caplog):
+    server.faults = [code] * 8
+    for get in (
+        lambda: fetch(server, tmp_path / "data"),
+        lambda: download_text(server.url, wait_s=0.001),
+    ):
+        server.ranges.clear()
+        with pytest.raises(DataError, match=f"the server answered {code}"):
+            get()
+        assert len(server.ranges) == asked
+    assert f"attempt 1 of 4 to download {server.url}" in caplog.text or code == 403
+
+
 def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
     server.faults = ["break", "break"]
     assert fetch(server, tmp_path / "data").read_bytes() == CONTENT
@@ -152,14 +166,15 @@ def test_a_damaged_file_is_fetched_again(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fault", "message"), [("damage", f"not have the MD5 {MD5}"), (404, "answered 404")]
+    ("fault", "message", "asked"),
+    [("damage", f"not have the MD5 {MD5}", 4), (404, "answered 404", 1)],
 )
-def test_what_stays_wrong_is_an_error(server, tmp_path, fault, message):
+def test_what_stays_wrong_is_an_error(server, tmp_path, fault, message, asked):
     server.faults = [fault] * 4
     with pytest.raises(DataError, match=message) as caught:
         fetch(server, tmp_path / "data")
     assert server.url in str(caught.value)
-    assert len(server.ranges) == 4
+    assert len(server.ranges) == asked
     assert not (tmp_path / "data").exists()
 
 

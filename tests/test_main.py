@@ -111,6 +111,16 @@ def test_predict_gives_the_networks_probabilities(capfd, nets):
             )
 
 
+@pytest.mark.parametrize("kind", ["JPEG2000", "AVIF", "ICO", "QOI"])
+def test_predict_takes_what_pillow_reads(capfd, kind):
+    Image.init()
+    if kind not in Image.OPEN or kind not in Image.SAVE:
+        pytest.skip(f"this Pillow has no {kind}")
+    picture("red", 1, 32, 32).save("a.x", kind)
+    (row,) = as_json(capfd, "predict", "a.x", *MODEL)["pictures"]
+    assert row["picture"] == "a.x"
+
+
 def test_predict_on_a_terminal(capfd):
     picture("red", 1).save("a.png")
     lines = output(capfd, "predict", "a.png", *MODEL).splitlines()

@@ -168,3 +168,18 @@ def test_a_closed_pipe_ends_it_silently():
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() == 141
+
+
+def test_results_that_can_t_be_printed_are_an_error_in_a_line():
+    argv = [sys.executable, "-m", "gluon_ran", "list"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(argv, env=buffered, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == "error: the results can't be printed (No space left on device)\n"
+    assert done.returncode == 1
+
+
+def test_a_process_without_stdout_ends_well():
+    argv = ["sh", "-c", 'exec "$0" -m gluon_ran list >&-', sys.executable]
+    done = subprocess.run(argv, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -306,15 +306,22 @@ def test_an_address_may_have_any_letters(root, tmp_path):
         assert server.asked == [f"/gr%C3%BCn%20e/{NAME}.{end}" for end in ("json", "params")]
 
 
-@pytest.mark.parametrize("fault", ["lie", "gone"])
-def test_what_an_address_fails_to_give_never_comes_from_elsewhere(root, tmp_path, fault):
+@pytest.mark.parametrize(
+    "fault, told",
+    [("lie", "SHA-256"), ("down", "answered 500"), ("gone", "no weights .* any more .*SHA-256")],
+)
+def test_what_an_address_fails_to_give_never_comes_from_elsewhere(root, tmp_path, fault, told):
     put(tmp_path / "package", NAME)
     with serve(root) as server:
         if fault == "lie":
             break_file(root / f"{NAME}.params", "flip")
-        else:
+        elif fault == "down":
             server.faults = [500] * 4
-        with pytest.raises(WeightsError, match="SHA-256|answered 500"):
+        else:
+            break_file(find_pretrained(NAME, server.url), "flip")
+            for path in root.iterdir():
+                path.unlink()
+        with pytest.raises(WeightsError, match=told):
             find_pretrained(NAME, server.url)
 
 

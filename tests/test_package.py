@@ -31,6 +31,13 @@ def test_every_module_is_installed():
     assert (installed / "py.typed").is_file()
 
 
+def test_the_trained_weights_are_installed():
+    installed = Path(gluon_ran.__file__).parent / "weights"
+    there = {path.name for path in (CHECKOUT / "gluon_ran" / "weights").iterdir()}
+    assert {"cifar_attention56_thin.params", "cifar_attention56_thin.json"} <= there
+    assert there <= {path.name for path in installed.iterdir()}
+
+
 def test_every_folder_of_modules_is_a_package():
     folders = {path.parent for path in (CHECKOUT / "gluon_ran").rglob("*.py")}
     assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []

@@ -47,9 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         with redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             outcome = args.run(args)
-        _print(json.dumps(outcome.value, indent=2) if args.json else outcome.text)
-    except BrokenPipeError:
-        return _leave_pipe()
+        text = json.dumps(outcome.value, indent=2) if args.json else outcome.text
+        try:
+            _print(text)
+        except OSError as error:
+            _leave_stdout()
+            if isinstance(error, BrokenPipeError):
+                return CLOSED_PIPE  # silently: nobody reads on, as behind `... | head`
+            raise OSError(f"the results can't be printed ({error.strerror})") from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -66,14 +71,13 @@ def _print(text: str) -> None:
         # Names of classes and files may have letters that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     print(text)
-    sys.stdout.flush()
+    if sys.stdout is not None:  # as where it was closed ahead of the start
+        sys.stdout.flush()
 
 
-def _leave_pipe() -> int:
-    """Ends silently where nobody reads on, as `... | head` does; the exit code."""
-    # Python flushes once more at its end.
+def _leave_stdout() -> None:
+    """Has Python, which flushes once more at its end, find a place that takes all."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return CLOSED_PIPE
 
 
 def one_line(error: BaseException) -> str:

@@ -14,8 +14,8 @@ from gluon_ran.models import Card, WeightsError
 from gluon_ran.models.network import check_input_shape
 from gluon_ran.training import Trained, find_trained
 
-# Of these two Pillow reads the first picture.
-_MORE_FORMATS = ("GIF", "TIFF")
+# Of those that have several pictures Pillow reads the first; not every Pillow has all of these.
+_MORE_FORMATS = ("GIF", "TIFF", "JPEG2000", "AVIF", "ICO", "QOI")
 
 
 class Outcome(NamedTuple):
@@ -111,8 +111,16 @@ class Pictures(NamedTuple):
         Raises:
             DataError: it can't be read or decoded.
         """
-        picture = decode(read_bytes(Path(path)), path, (*FORMATS, *_MORE_FORMATS))
+        picture = decode(read_bytes(Path(path)), path, picture_formats())
         return fit_picture(picture, tuple(scale * side for side in self.size), self.fit)
+
+
+def picture_formats() -> tuple[str, ...]:
+    """What a picture file may be, by Pillow's names."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in (*FORMATS, *_MORE_FORMATS) if name in Image.OPEN)
 
 
 def pictures_for(card: Card, args: argparse.Namespace) -> Pictures:

@@ -32,8 +32,9 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "predict", help="the classes of pictures",
         description="Print the classes that a trained network finds most probable for each picture "
-        "(JPEG, PNG, BMP, WebP, PPM, GIF or TIFF, of any size). One that can't be read is named, "
-        "the others go on, and the exit code is 1.",
+        "(JPEG, PNG, BMP, WebP, PPM, GIF, TIFF, JPEG 2000, AVIF, ICO or QOI, of any size, as far "
+        "as Pillow has them). One that can't be read is named, the others go on, and the exit code "
+        "is 1.",
     )  # fmt: skip
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="a picture file")
     add_model(parser)

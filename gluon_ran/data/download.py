@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 _BLOCK = 1 << 20
 _TIMEOUT_S = 30.0
 _NOT_THERE = (404, 410)
+# Of the answers that blame the request, those that another attempt may change.
+_PASSING = (408, 425, 429)
 _TEXT_BYTES = 1 << 20
 
 
@@ -88,14 +90,16 @@ def _download(url: str, path: Path, checksum: str, attempts: int, wait_s: float)
     for attempt in range(attempts):
         if attempt:
             time.sleep(wait_s * 2 ** (attempt - 1))
-        problem = _fetch(url, part)
+        problem, final = _fetch(url, part)
         if not problem:
             if digest_of(part) == checksum:
                 os.replace(part, path)
                 return path
             part.unlink()
             problem = f"what arrived does not have the {called} {checksum}"
-        _log.info("attempt %d of %d to download %s: %s", attempt + 1, attempts, url, problem)
+        _log.warning("attempt %d of %d to download %s: %s", attempt + 1, attempts, url, problem)
+        if final:
+            break
     raise DataError(
         f"{url} could not be downloaded to {path}: {problem}; check the network, or put the file "
         "there yourself, or give a folder that has it"
@@ -126,16 +130,27 @@ def download_text(url: str, *, attempts: int = 4, wait_s: float = 1.0) -> str | 
             if error.code in _NOT_THERE:
                 return None
             problem = f"the server answered {error.code} {error.reason}"
+            if _is_final(error.code):
+                break
         except ValueError:
             problem = "what arrived is no text"
         except (OSError, http.client.HTTPException) as error:
             problem = f"no connection ({getattr(error, 'reason', error)})"
-        _log.info("attempt %d of %d to download %s: %s", attempt + 1, attempts, url, problem)
+        _log.warning("attempt %d of %d to download %s: %s", attempt + 1, attempts, url, problem)
     raise DataError(f"{url} could not be downloaded: {problem}; check the network and the address")
 
 
-def _fetch(url: str, part: Path) -> str:
-    """Appends to `part` what it still lacks of `url`; the answer is what went wrong, or ''."""
+def _is_final(code: int) -> bool:
+    """Whether a server that answered so will answer so again."""
+    return 400 <= code < 500 and code not in _PASSING
+
+
+def _fetch(url: str, part: Path) -> tuple[str, bool]:
+    """Appends to `part` what it still lacks of `url`.
+
+    Returns:
+        What went wrong, or '', and whether another attempt is of no use.
+    """
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     _log.info("downloading %s to %s from byte %d", url, part, have)
@@ -144,17 +159,17 @@ def _fetch(url: str, part: Path) -> str:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:  # nothing lies beyond what is here: complete, or of another file
-            return ""
-        return f"the server answered {error.code} {error.reason}"
+            return "", False
+        return f"the server answered {error.code} {error.reason}", _is_final(error.code)
     except (OSError, http.client.HTTPException) as error:
-        return f"no connection ({getattr(error, 'reason', error)})"
+        return f"no connection ({getattr(error, 'reason', error)})", False
     with answer:
         resumed = answer.status == 206
         if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             part.unlink()
-            return "the server answered with another range than the one asked for"
+            return "the server answered with another range than the one asked for", False
         with part.open("ab" if resumed else "wb") as file:
-            return _copy(answer, file)
+            return _copy(answer, file), False
 
 
 def _copy(answer: http.client.HTTPResponse, file: BinaryIO) -> str:

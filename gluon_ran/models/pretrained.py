@@ -166,11 +166,14 @@ def _at_address(name: str, address: str) -> tuple[Path, Card] | None:
     except WeightsError as error:
         damage = str(error)
         _log.warning("downloaded again: %s", damage)
+    here = f" (what was there before is of no use: {damage})" if damage else ""
     try:
-        return _downloaded(name, address, folder)
+        found = _downloaded(name, address, folder)
     except (DataError, OSError) as error:
-        here = f" (what was there before is of no use: {damage})" if damage else ""
         raise WeightsError(f"{error}{here}") from None
+    if found is None and damage:
+        raise WeightsError(f"{address} has no weights {name!r} any more{here}")
+    return found
 
 
 def _downloaded(name: str, address: str, folder: Path) -> tuple[Path, Card] | None:
