@@ -66,8 +66,9 @@ def draw_masks(collected: Collected, runs: Path, folder: Path) -> tuple[list[Fig
 def _candidates(collected: Collected) -> list[list[tuple[str, dict[str, Any]]]]:
     """The results of each Spec with attention modules, in the experiments' order of rows."""
     found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    labels = collected.labels()
     for name, results in collected.trainings().items():
-        for result in results if name in collected.labels() else ():
+        for result in results if name in labels else ():
             if any(result["spec"].get("modules", ())):
                 key = repr(sorted(result["spec"].items(), key=repr))
                 found.setdefault(key, []).append((name, result))

@@ -98,10 +98,11 @@ class Trainer:
         """
         path = planned.result(self._args.results)
         there = is_done(planned, self._args.results)
-        if there and read_result(path)["data"] != self._data_of(planned):
+        told, asked = read_result(path)["data"] if there else None, self._data_of(planned)
+        if there and told != asked:
             raise ValueError(
-                f"{path} is of --data {read_result(path)['data']!r}, this call of "
-                f"{self._data_of(planned)!r}: give the same, or another --results"
+                f"{path} is of --data {told!r}, this call of {asked!r}: give the same, or another "
+                "--results"
             )
         return there
 

@@ -87,6 +87,19 @@ def run(modules, monkeypatch, tmp_path, finished):
     return act
 
 
+def kill_ahead_of_results(paper_runs, monkeypatch):
+    """Has each run fail when its result is to be written; what wrote them before."""
+    original = paper_runs.write_json
+
+    def write(path, result):
+        if not path.name.endswith(".how.json"):
+            raise RuntimeError("killed ahead of its result")
+        original(path, result)
+
+    monkeypatch.setattr(paper_runs, "write_json", write)
+    return original
+
+
 def started(tmp_path, budget="smoke"):
     return (tmp_path / "runs" / budget / "started").read_text().split()
 
@@ -186,14 +199,7 @@ def test_results_have_the_data_and_commit_of_their_training(
     run, modules, cifar, tmp_path, capsys, monkeypatch
 ):
     flags = ("mask-structure", "--rows", "local", "--budget", "smoke")
-    original = modules[2].write_json
-
-    def killed(path, result):
-        if path.name.startswith("cifar10"):
-            raise RuntimeError("killed ahead of its result")
-        original(path, result)
-
-    monkeypatch.setattr(modules[2], "write_json", killed)
+    original = kill_ahead_of_results(modules[2], monkeypatch)
     monkeypatch.setattr(modules[2], "commit", lambda: "old")
     assert run(*flags, "--data", "a copy") == 1
     monkeypatch.setattr(modules[2], "write_json", original)
@@ -287,14 +293,7 @@ def test_a_failure_is_told_before_a_stop_and_a_result_has_the_call_that_trained(
     run, modules, tmp_path, capsys, monkeypatch
 ):
     flags = ("mask-structure", "--rows", "local", "--budget", "smoke")
-    original = modules[2].write_json
-
-    def killed(path, result):
-        if path.name.startswith("digits"):
-            raise RuntimeError("killed ahead of its result")
-        original(path, result)
-
-    monkeypatch.setattr(modules[2], "write_json", killed)
+    original = kill_ahead_of_results(modules[2], monkeypatch)
     assert run(*flags, "--threads", "2") == 1
     assert "failed: digits" in capsys.readouterr().err
     monkeypatch.setattr(modules[2], "write_json", original)
