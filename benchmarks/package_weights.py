@@ -72,9 +72,11 @@ def training_record(run: RunDirectory, train: Dataset) -> dict[str, Any]:
         raise RunError(f"{run.path}: metrics.jsonl has no images_per_second of epoch {slow[0]}")
     log = run.path / "train.log"
     seconds = sum(len(train) / row["images_per_second"] for row in rows)
+    recipe = asdict(run.recipe)
+    del recipe["source"]  # that of the recipe as it is named; the run's fields may be others
     return {
         "dataset": run.data["dataset"],
-        "recipe": asdict(run.recipe),
+        "recipe": recipe,
         "start": {name: run.data.get(name) for name in ("weights", "freeze")},
         "seconds": round(seconds, 1),
         "wall_seconds": wall_seconds(log) if log.exists() else None,

@@ -64,6 +64,7 @@ def test_the_last_weights_come_in_halves_with_their_record(package, run, served,
     told, rows = card.training, run.metrics()
     assert (told["data"], told["dataset"], told["command"]) == ("channels", "small", TRAINED_BY)
     assert told["recipe"]["seed"] == RECIPE.seed and told["recipe"]["epochs"] == 3
+    assert "source" not in told["recipe"]
     assert told["logged_top1"] == rows[-1]["val_top1"]
     seconds = sum(len(dataset().labels) / row["images_per_second"] for row in rows)
     assert told["seconds"] == pytest.approx(seconds, abs=0.1)
