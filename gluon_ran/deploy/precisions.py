@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from gluon_ran import _runtime  # noqa: F401
+from gluon_ran.deploy.calibration import histograms, output_range
 from gluon_ran.deploy.fusion import fuse_convolutions, fuse_inference_norm_relu
 from gluon_ran.models.graph import Graph
 from gluon_ran.training.precision import cast_to_bfloat16
@@ -61,30 +60,30 @@ def _rounded(array: mx.nd.NDArray) -> mx.nd.NDArray:
 def _int8(
     symbol: mx.sym.Symbol, arrays: dict[str, mx.nd.NDArray], pictures: np.ndarray
 ) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
-    from mxnet.contrib import quantization
+    from mxnet.contrib.quantization import calib_graph, quantize_graph
 
     symbol = fuse_convolutions(symbol, "MKLDNN_QUANTIZE")
-    pictures = pictures[:CALIBRATION_PICTURES]
-    arguments, auxiliary = set(symbol.list_arguments()), set(symbol.list_auxiliary_states())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it builds blocks without a data type
-        symbol, given, states = quantization.quantize_model(
-            symbol,
-            {name: value for name, value in arrays.items() if name in arguments},
-            {name: value for name, value in arrays.items() if name in auxiliary},
-            data_names=("data",),
-            label_names=None,
-            ctx=mx.cpu(),
-            excluded_sym_names=_kept_in_float32(symbol),
-            excluded_op_names=["elemwise_mul", "Flatten"],
-            calib_mode="entropy",
-            calib_data=mx.io.NDArrayIter(pictures, batch_size=min(32, len(pictures))),
-            num_calib_examples=len(pictures),
-            quantized_dtype="auto",
-            quantize_mode="smart",
-            logger=None,  # any other has each operator's name printed
-        )
-    return symbol.get_backend_symbol("MKLDNN_QUANTIZE"), {**given, **states}
+    arguments, states = (
+        {name: arrays[name] for name in names if name in arrays}
+        for names in (symbol.list_arguments(), symbol.list_auxiliary_states())
+    )
+    quantized, _, _, collector = quantize_graph(
+        symbol,
+        arguments,
+        states,
+        excluded_sym_names=_kept_in_float32(symbol),
+        excluded_op_names=["elemwise_mul", "Flatten"],
+        calib_mode="entropy",
+        quantized_dtype="auto",
+        quantize_mode="smart",
+        logger=None,  # any other has each operator's name printed
+    )
+    collected = histograms(symbol, arguments, states, pictures[:CALIBRATION_PICTURES], collector)
+    collector.min_max_dict = {name: output_range(each) for name, each in collected.items()}
+    quantized, given, states = calib_graph(
+        quantized, arguments, states, collector, "customize", "auto", logger=None
+    )
+    return quantized.get_backend_symbol("MKLDNN_QUANTIZE"), {**given, **states}
 
 
 def _kept_in_float32(symbol: mx.sym.Symbol) -> list[str]:
