@@ -57,6 +57,8 @@ setup(
         "matplotlib>=3.6",
         "mxboard>=0.1.0",
         "Pillow>=8",
+        # Of gluoncv. pandas 3 needs a later NumPy, and pip would try each of its versions.
+        "pandas<3",
         # mxnet reads scipy.sparse.csr, which goes with SciPy 2.
         "scipy<2",
         "scikit-learn",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import hashlib
@@ -29,7 +30,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None:
             raise
-        raise type(error)(error.errno, error.strerror, str(path)) from error
+        lacking = error.errno == errno.ENOENT and not path.parent.is_dir()
+        reason = f"there is no folder {path.parent} to write to" if lacking else error.strerror
+        raise type(error)(error.errno, reason, str(path)) from error
     finally:
         if temporary.exists():
             temporary.unlink()

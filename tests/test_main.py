@@ -11,6 +11,7 @@ from foreign_cases import tengshaofeng
 from own_weights import MODEL, NAMES, NORMALIZATION, own_nets, own_weights  # noqa: F401
 from pictures import picture
 from PIL import Image
+from runs import new_run, train
 
 from gluon_ran.commands import main
 from gluon_ran.data.pictures import fit_picture
@@ -195,3 +196,14 @@ def test_convert_is_the_old_command(capfd):
     given = as_json(capfd, "convert", "theirs.npz", "--out", "new.params", "--force")
     assert given["model"] == read_card("new.params").spec.name
     assert given["written"] == ["new.params", "new.json"]
+
+
+def test_a_run_without_a_best_checkpoint_has_a_last_one(capfd, tmp_path):
+    """As of one that was scored on no test, or never yet at the pictures' own size."""
+    train(run=new_run(tmp_path / "run"), validation=None)
+    picture("red", 1).save("a.png")
+    assert main(["predict", "a.png", "--model", "run"]) == 1
+    assert "has no best checkpoint yet" in capfd.readouterr().err
+    found = as_json(capfd, "predict", "a.png", "--model", "run", "--checkpoint", "last")
+    assert len(found["pictures"][0]["predictions"]) == 3
+    assert as_json(capfd, "summary", "run")["parameters"]

@@ -38,7 +38,10 @@ def test_broken_pictures_are_named_and_the_others_go_on(capfd, tmp_path):
         ("list cifr_atention*", "no network is called .*; did you mean cifar_attention"),
         ("list zzz", "no network is called 'zzz'; without a pattern all are listed"),
         ("list --root nowhere", "there is no folder of weights at nowhere"),
-        ("summary attenton56", "did you mean attention56"),
+        ("summary attenton56", "no network, run or .* called attenton56; did you mean attention"),
+        ("summary zzz", "no network, .* called zzz; gluon-ran list shows"),
+        ("predict a.png --model a.png", "a.png is no .params file: give one with its card"),
+        ("predict a.png --model root/tiny.params --checkpoint last", "is for run directories"),
         ("summary attention56 --size 33", "multiples of 32"),
         ("predict a.png --model attention56 --root root", "there are for bare, base, .*, tiny"),
         ("predict a.png --model tini --root root", "did you mean tiny"),
@@ -54,8 +57,14 @@ def test_broken_pictures_are_named_and_the_others_go_on(capfd, tmp_path):
         ("masks a.png --model root/base.params", "cifar_resnet20_v2 has no attention modules"),
         ("masks a.png --model root/plain.params", "tiny has no attention modules"),
         ("masks a.png --model root/tiny.params --channels 16", "have the channels? 16"),
-        ("masks a.png --model root/tiny.params --out no/m.png", "no/m.png: No such file"),
-        ("masks a.png --model root/tiny.params --arrays no/m.npz", "no/m.npz: No such file"),
+        (
+            "masks a.png --model root/tiny.params --out no/m.png",
+            "no/m.png: there is no folder no",
+        ),
+        (
+            "masks a.png --model root/tiny.params --arrays no/m.npz",
+            "no/m.npz: there is no folder no",
+        ),
         ("export --model root/tiny.params --out no/net.onnx", "no/net.onnx can't be written"),
         ("export --model root/tiny.params --out no/net --format symbol", "there is no folder no"),
         ("convert nothere.npz --out x.params", "there is no file nothere.npz"),
@@ -86,7 +95,7 @@ def test_bad_input_is_an_error_in_one_line(capfd, argv, message, tmp_path, nets)
         "masks a.png --model tiny --arrays m.txt",
         "export --model tiny", "export --model tiny --out x --precision int8",
         "export --model tiny --out x --precision bfloat16", "convert theirs.npz",
-        "export --model tiny --out x.onnx --format symbol",
+        "export --model tiny --out x.onnx --format symbol", "export --model tiny --out x.params",
     ],
 )  # fmt: skip
 def test_a_wrong_command_line_is_told_from_an_error(capfd, argv):

@@ -283,7 +283,8 @@ def main(argv: list[str] | None = None) -> int:
           f"{size}:")  # fmt: skip
     averaged = ", averaged with its mirror image" if args.flip else ""
     print(f"  weights {about['weights']}, each picture{averaged or ' as it is'}")
-    print(f"  top-1 {100 * result.top1:.2f} %, top-5 {100 * result.top5:.2f} %", end="")
+    top5 = f", top-5 {100 * result.top5:.2f} %" if len(result.confusion) > 5 else ""
+    print(f"  top-1 {100 * result.top1:.2f} %{top5}", end="")
     print(f", loss {result.loss:.4f}")
     print_classes(result, about["class_names"])
     print(f"written: {folder / 'evaluation.json'}, {folder / 'confusion.png'}")

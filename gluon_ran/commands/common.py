@@ -33,12 +33,14 @@ class Outcome(NamedTuple):
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds --model and --root."""
+    """Adds --model, --checkpoint and --root."""
     parser.add_argument(
         "--model", required=True, metavar="MODEL",
-        help="a name of trained weights, a run directory (its best checkpoint), or a .params file "
+        help="a name of trained weights, a run directory, or a .params file "
         "with its card",
     )  # fmt: skip
+    parser.add_argument("--checkpoint", choices=("best", "last"),
+                        help="of a run directory (default: best)")  # fmt: skip
     add_root(parser)
 
 
@@ -77,13 +79,20 @@ def picture_size(text: str) -> tuple[int, int]:
 
 
 def find_model(args: argparse.Namespace) -> Trained:
-    """The trained network that --model names, with its card.
+    """The trained network that --model and --checkpoint name, with its card.
 
     Raises:
         WeightsError, RunError, CheckpointError: there is none, or it is damaged; or a file has no
             card.
     """
-    trained = find_trained(args.model, root=args.root)
+    trained = find_trained(args.model, args.checkpoint or "best", args.root)
+    if args.checkpoint is not None and not Path(args.model).is_dir():
+        raise WeightsError(f"--checkpoint is for run directories, which {args.model} is not")
+    if trained.card is None and trained.weights.suffix != ".params":
+        raise WeightsError(
+            f"{trained.weights} is no .params file: give one with its card, a run directory, or a "
+            "name of trained weights"
+        )
     if trained.card is None:
         raise WeightsError(
             f"{trained.weights} has no card beside it, so nothing tells which network it is of: "

@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> Outcome:
     """
     if args.format == "onnx" and args.precision != "float32":
         args.parser.error("--precision is for --format symbol: ONNX files are float32")
+    if args.format == "onnx" and args.out.suffix.lower() != ".onnx":
+        args.parser.error(f"--out {args.out}: it must end in .onnx, or be a --format symbol")
     if args.format == "symbol" and args.out.suffix in (".onnx", ".json", ".params"):
         args.parser.error(
             f"--out {args.out}: a symbol is PATH-symbol.json and PATH-0000.params, so give PATH "

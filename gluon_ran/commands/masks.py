@@ -110,7 +110,8 @@ def run(args: argparse.Namespace) -> Outcome:
         )
         for number, m in enumerate(value["modules"], 1)
     ]
-    return Outcome(value, "\n".join([*lines, f"written: {', '.join(value['written'])}"]))
+    head = "soft masks over all channels (the figure has their means over the channels)"
+    return Outcome(value, "\n".join([head, *lines, f"written: {', '.join(value['written'])}"]))
 
 
 def _range(mask: mx.nd.NDArray) -> dict[str, float]:

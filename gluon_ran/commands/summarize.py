@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from gluon_ran.commands.common import Outcome, add_root, find_model, picture_size
-from gluon_ran.models import WeightsError, find_spec, list_baselines, list_models, summary
+from gluon_ran.models import (
+    Baseline,
+    Spec,
+    WeightsError,
+    find_spec,
+    list_baselines,
+    list_models,
+    list_pretrained,
+    summary,
+)
+from gluon_ran.models.pretrained import locate
 from gluon_ran.models.zoo import did_you_mean
-from gluon_ran.training import Trained
 
 
 def add_to(commands: Any) -> argparse.ArgumentParser:
@@ -39,20 +49,26 @@ def run(args: argparse.Namespace) -> Outcome:
         ValueError: there is no such network, or it does not take pictures of that size.
         RunError, CheckpointError: a run directory is damaged.
     """
-    if args.root is None and args.model in (*list_models(), *list_baselines()):
-        spec, size = find_spec(args.model), args.size
-    else:
-        card = _find(args).card
-        spec, size = card.spec, args.size or card.size
-    result = summary(spec, size, verbose=False)
+    spec, own_size = _network(args)
+    result = summary(spec, args.size or own_size, verbose=False)
     return Outcome(asdict(result), str(result))
 
 
-def _find(args: argparse.Namespace) -> Trained:
-    try:
-        return find_model(args)
-    except WeightsError as error:
-        hint = did_you_mean(args.model, [*list_models(), *list_baselines()])
-        raise WeightsError(
-            f"{error}{hint}" if "did you mean" not in str(error) else error
-        ) from None
+def _network(args: argparse.Namespace) -> tuple[Spec | Baseline, tuple[int, int] | None]:
+    """What NAME names, and the size of its pictures, where it has one of its own."""
+    path = Path(args.model)
+    if len(path.parts) > 1 or path.suffix == ".params" or path.exists():
+        # A run's last checkpoint is there before a best one is, and of the same network.
+        args.checkpoint = "last" if path.is_dir() else None
+        card = find_model(args).card
+        return card.spec, card.size
+    networks = [*list_models(), *list_baselines()]
+    asked = args.root is not None or args.model not in networks
+    found = locate(args.model, args.root) if asked else None
+    if found is not None:
+        return found[1].spec, found[1].size
+    if args.model not in networks:
+        known = [*networks, *list_pretrained(args.root)]
+        hint = did_you_mean(args.model, known) or "; gluon-ran list shows those there are"
+        raise WeightsError(f"no network, run or trained weights are called {args.model}{hint}")
+    return find_spec(args.model), None

@@ -137,8 +137,8 @@ def _draw_sizes(ax: Any, curves: Sequence[Curve]) -> None:
         ax.axvspan(*edges, color=INK, alpha=0.05, linewidth=0, zorder=0.4)
         ax.axvline(edges[1], color="white", linewidth=1, zorder=0.5)
         ax.text(
-            sum(edges) / 2, 0.97, f"{size} px", transform=ax.get_xaxis_transform(),
-            ha="center", va="top", fontsize=SMALL_PT, color=MUTED,
+            sum(edges) / 2, 0.03, f"{size} px", transform=ax.get_xaxis_transform(),
+            ha="center", va="bottom", fontsize=SMALL_PT, color=MUTED,
         )  # fmt: skip
 
 

@@ -37,7 +37,11 @@ code { font: 0.85em/1.4 ui-monospace, Menlo, Consolas, monospace; overflow-wrap:
 .nowrap { white-space: nowrap; }
 .warning { border-left: 4px solid #d55e00; background: #fdf4ee; padding: 0.6rem 0.9rem;
   max-width: 40rem; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; background: linear-gradient(to right, #fff 30%, #fff0) 0 0,
+  linear-gradient(to left, #fff 30%, #fff0) 100% 0,
+  linear-gradient(to right, #0003, #0000) 0 0, linear-gradient(to left, #0003, #0000) 100% 0;
+  background-repeat: no-repeat; background-size: 2.5rem 100%, 2.5rem 100%, 0.8rem 100%, 0.8rem 100%;
+  background-attachment: local, local, scroll, scroll; }
 table { border-collapse: collapse; font-size: 0.95rem; line-height: 1.35;
   font-variant-numeric: tabular-nums; border-bottom: 1.5px solid #222; }
 th, td { padding: 0.32rem 0.75rem; text-align: right; }
