@@ -156,7 +156,8 @@ class Trainer:
                 flags += [f"--{name.replace('_', '-')}", str(getattr(self._args, name))]
         given = [*flags, "--save-dir", str(run)]
         made = self._note_how(run, planned, given)
-        print(f"training {planned.name}, see {run / 'train.log'}", flush=True)
+        with self._lock:
+            print(f"begun: {planned.name} (its log: {run}.out)", flush=True)
         scored = run / "last"
         score = [str(run), "--checkpoint", "last", "--out", str(scored)]
         for script, arguments in ((_TRAIN, given), (_EVALUATE, score)):

@@ -155,7 +155,8 @@ def test_what_is_done_is_not_trained_again(run, tmp_path, capsys):
     assert run("mask-structure", "--budget", "smoke") == 0
     assert "0 of them done before" in capsys.readouterr().out
     assert run("mask-structure", "attention-type", "--budget", "smoke", "--jobs", "2") == 0
-    assert "4 runs, 2 of them done before" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "4 runs, 2 of them done before" in told and told.count("begun: digits-") == 2
     assert len(started(tmp_path)) == 4 == len(set(started(tmp_path)))
     path = tmp_path / "results" / "smoke" / "digits-cifar_attention56_thin-local_conv-seed0.json"
     result = json.loads(path.read_text())

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gluon_ran.deploy import calibration
 from gluon_ran.deploy.calibration import entropy_losses, histograms, output_range
 
 import mxnet as mx
@@ -74,8 +75,22 @@ def test_ranges_lose_no_more_than_those_of_mxnet(name):
     assert ends[place] == pytest.approx(theirs.asscalar())
     assert losses.min() == pytest.approx(losses[place], rel=0.1)
     assert losses.min() == pytest.approx(loss.asscalar(), rel=0.1)
-    assert (low, high) == (0.0 if least >= 0 else -high, pytest.approx(high))
-    assert high in ends
+    assert high == pytest.approx(ends[losses.argmin()])
+    assert low == (0.0 if least >= 0 else -high)
+
+
+def test_layers_that_give_zero_alone_have_a_range():
+    counts, edges = np.histogram(np.zeros(10), 1001, (-0.5, 0.5))
+    low, high = output_range((counts, edges, 0.0, 0.0, 0.0))
+    assert low == 0 and 0 < high < 0.5
+
+
+def test_long_histograms_are_looked_at_in_parts(monkeypatch):
+    counts = np.random.default_rng(0).integers(0, 50, 1001)
+    whole = entropy_losses(counts, 15)
+    monkeypatch.setattr(calibration, "_BLOCK", 37)
+    for one, other in zip(whole, entropy_losses(counts, 15)):
+        assert np.array_equal(one, other)
 
 
 def test_histograms_count_what_the_layers_give():
@@ -92,3 +107,24 @@ def test_histograms_count_what_the_layers_give():
         assert counts.sum() == values.size
         np.testing.assert_allclose([least, most], [values.min(), values.max()], rtol=1e-6)
         assert magnitude >= np.abs(values).max() * (1 - 1e-6)
+
+
+def tanh_histogram(pictures):
+    symbol = mx.sym.tanh(mx.sym.var("data"), name="out")
+    collector = _LayerHistogramCollector(51, ["out_output"])
+    return histograms(symbol, {}, {}, pictures, collector)["out_output"]
+
+
+def test_a_layer_may_be_silent_at_first():
+    pictures = np.zeros((64, 3, 4, 4), np.float32)
+    assert tanh_histogram(pictures)[-1] == 0
+    pictures[32:] = np.random.default_rng(0).normal(size=(32, 3, 4, 4))
+    counts, _, least, most, _ = tanh_histogram(pictures)
+    assert counts.sum() == pictures[32:].size
+    np.testing.assert_allclose([least, most], np.tanh([pictures.min(), pictures.max()]), rtol=1e-6)
+
+
+def test_outputs_that_are_no_numbers_are_an_error():
+    pictures = np.full((2, 3, 4, 4), np.nan, np.float32)
+    with pytest.raises(ValueError, match="outputs of layer out_output: .*finite"):
+        tanh_histogram(pictures)

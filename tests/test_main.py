@@ -198,8 +198,24 @@ def test_convert_is_the_old_command(capfd):
     assert given["written"] == ["new.params", "new.json"]
 
 
+def test_summary_of_a_name_is_that_of_the_network_whatever_lies_here(capfd, tmp_path):
+    (tmp_path / "attention56").mkdir()
+    assert as_json(capfd, "summary", "attention56")["parameters"] > 31e6
+
+
+def test_a_mistyped_name_of_a_network_with_weights_is_answered_with_it_once(capfd, tmp_path):
+    folder = tmp_path / "named"
+    folder.mkdir()
+    for suffix in (".params", ".json"):
+        (folder / f"cifar_attention56{suffix}").write_bytes(Path(f"root/tiny{suffix}").read_bytes())
+    assert main(["summary", "cifar_attenton56", "--root", "named"]) == 1
+    assert capfd.readouterr().err.count("cifar_attention56 ") == 1
+
+
 def test_a_run_without_a_best_checkpoint_has_a_last_one(capfd, tmp_path):
     """As of one that was scored on no test, or never yet at the pictures' own size."""
+    new_run(tmp_path / "begun")
+    assert as_json(capfd, "summary", "begun")["parameters"]
     train(run=new_run(tmp_path / "run"), validation=None)
     picture("red", 1).save("a.png")
     assert main(["predict", "a.png", "--model", "run"]) == 1

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Score a trained network: top-1, top-5, each class's accuracy and the confusion matrix.
 
-Pictures of a stream are scored at any --size, as those of ImageNet at 224 and at 320. Writes
-evaluation.json and confusion.png into the run directory, beside a weights file that lies in none,
-into the current folder for weights by name, or into --out.
+Top-5 is told of more than five classes. Pictures of a stream are scored at any --size, as those of
+ImageNet at 224 and at 320. Writes evaluation.json and confusion.png into the run directory, beside
+a weights file that lies in none, into the current folder for weights by name, or into --out.
 """
 
 from __future__ import annotations

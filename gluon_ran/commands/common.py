@@ -40,7 +40,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "with its card",
     )  # fmt: skip
     parser.add_argument("--checkpoint", choices=("best", "last"),
-                        help="of a run directory (default: best)")  # fmt: skip
+                        help="which one of a run directory (default: best)")  # fmt: skip
     add_root(parser)
 
 
@@ -85,9 +85,10 @@ def find_model(args: argparse.Namespace) -> Trained:
         WeightsError, RunError, CheckpointError: there is none, or it is damaged; or a file has no
             card.
     """
-    trained = find_trained(args.model, args.checkpoint or "best", args.root)
-    if args.checkpoint is not None and not Path(args.model).is_dir():
-        raise WeightsError(f"--checkpoint is for run directories, which {args.model} is not")
+    checkpoint = getattr(args, "checkpoint", None)  # not every command can choose one
+    if checkpoint is not None and not Path(args.model).is_dir():
+        raise WeightsError(f"{args.model} is no run: leave out --checkpoint, or give its run")
+    trained = find_trained(args.model, checkpoint or "best", args.root)
     if trained.card is None and trained.weights.suffix != ".params":
         raise WeightsError(
             f"{trained.weights} is no .params file: give one with its card, a run directory, or a "

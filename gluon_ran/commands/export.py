@@ -55,8 +55,10 @@ def run(args: argparse.Namespace) -> Outcome:
     if args.format == "onnx" and args.precision != "float32":
         args.parser.error("--precision is for --format symbol: ONNX files are float32")
     if args.format == "onnx" and args.out.suffix.lower() != ".onnx":
-        args.parser.error(f"--out {args.out}: it must end in .onnx, or be a --format symbol")
-    if args.format == "symbol" and args.out.suffix in (".onnx", ".json", ".params"):
+        args.parser.error(
+            f"--out {args.out}: an ONNX file ends in .onnx; a symbol needs --format symbol"
+        )
+    if args.format == "symbol" and args.out.suffix.lower() in (".onnx", ".json", ".params"):
         args.parser.error(
             f"--out {args.out}: a symbol is PATH-symbol.json and PATH-0000.params, so give PATH "
             "without an ending, or --format onnx"

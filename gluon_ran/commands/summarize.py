@@ -18,8 +18,9 @@ from gluon_ran.models import (
     list_pretrained,
     summary,
 )
-from gluon_ran.models.pretrained import locate
+from gluon_ran.models.pretrained import locate, no_weights
 from gluon_ran.models.zoo import did_you_mean
+from gluon_ran.training import RunDirectory
 
 
 def add_to(commands: Any) -> argparse.ArgumentParser:
@@ -56,19 +57,21 @@ def run(args: argparse.Namespace) -> Outcome:
 
 def _network(args: argparse.Namespace) -> tuple[Spec | Baseline, tuple[int, int] | None]:
     """What NAME names, and the size of its pictures, where it has one of its own."""
-    path = Path(args.model)
-    if len(path.parts) > 1 or path.suffix == ".params" or path.exists():
-        # A run's last checkpoint is there before a best one is, and of the same network.
-        args.checkpoint = "last" if path.is_dir() else None
-        card = find_model(args).card
-        return card.spec, card.size
-    networks = [*list_models(), *list_baselines()]
-    asked = args.root is not None or args.model not in networks
-    found = locate(args.model, args.root) if asked else None
-    if found is not None:
+    networks, path = [*list_models(), *list_baselines()], Path(args.model)
+    if args.root is None and args.model in networks:
+        return find_spec(args.model), None
+    if path.is_dir():  # it needs no checkpoint yet
+        run = RunDirectory.open(path)
+        size = run.data.get("size")
+        return run.spec, None if size is None else tuple(size)
+    if len(path.parts) == 1 and path.suffix != ".params" and not path.exists():
+        found = locate(args.model, args.root)
+        if found is None and args.model in networks:
+            raise no_weights(args.model, args.root)
+        if found is None:
+            known = sorted({*networks, *list_pretrained(args.root)})
+            hint = did_you_mean(args.model, known) or "; gluon-ran list shows those there are"
+            raise WeightsError(f"no network, run or trained weights are called {args.model}{hint}")
         return found[1].spec, found[1].size
-    if args.model not in networks:
-        known = [*networks, *list_pretrained(args.root)]
-        hint = did_you_mean(args.model, known) or "; gluon-ran list shows those there are"
-        raise WeightsError(f"no network, run or trained weights are called {args.model}{hint}")
-    return find_spec(args.model), None
+    card = find_model(args).card
+    return card.spec, card.size

@@ -48,7 +48,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except IsADirectoryError:
-        raise DataError(f"{path} is a folder: give the files in it, as {path}/*.jpg") from None
+        raise DataError(f"{path} is a folder: give a file in it") from None
     except OSError as error:
         raise DataError(f"{path} can't be read ({error.strerror}): check path and rights") from None
 

@@ -7,7 +7,7 @@ which takes half a second a layer and more. Here sums over bins come from runnin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,11 +15,14 @@ from gluon_ran import _runtime  # noqa: F401
 
 import mxnet as mx
 
-# Steps on either side of zero that int8 has, and those of outputs that are never negative, uint8.
+# Steps of a range around zero: int8 has 127 on either side; uint8, for outputs that are never
+# negative, has 255 on the one side that it uses.
 _INT8_LEVELS, _UINT8_LEVELS = 255, 511
 # Counts that stand for none where a logarithm is taken.
 _NO_COUNT = 1e-4
 _BATCH_SIZE = 32
+# Ranges that are looked at together: a few megabytes for each array of theirs.
+_BLOCK = 512
 
 
 def histograms(
@@ -41,16 +44,33 @@ def histograms(
     Returns:
         Of each layer that the collector wants: counts, edges, least and greatest value, and the
         greatest magnitude.
+
+    Raises:
+        ValueError: a layer's outputs are no finite numbers.
     """
+    silent: dict[str, tuple] = {}
     size = min(_BATCH_SIZE, len(pictures))
     shapes = {"data": (size, *pictures.shape[1:]), **{n: v.shape for n, v in arguments.items()}}
     executor = symbol.simple_bind(mx.cpu(), grad_req="null", **shapes)
     executor.copy_params_from(arguments, states)
-    executor.set_monitor_callback(collector.collect, monitor_all=True)
+    errors: list[Exception] = []
+
+    def collect(name: bytes, array: Any) -> None:
+        try:  # what is raised in a callback is printed and lost
+            collector.collect(name, array)
+        except Exception as error:
+            errors.append(ValueError(f"outputs of layer {name.decode()}: {error}"))
+
+    executor.set_monitor_callback(collect, monitor_all=True)
     for batch in mx.io.NDArrayIter(pictures, batch_size=size):
         executor.forward(is_train=False, data=batch.data[0])
         mx.nd.waitall()
-    return collector.hist_dict
+        if errors:
+            raise errors[0]
+        # A layer without any signal yet has bins of no width, which nothing can be added to.
+        for name in [n for n, found in collector.hist_dict.items() if not found[-1]]:
+            silent[name] = collector.hist_dict.pop(name)
+    return {**silent, **collector.hist_dict}
 
 
 def output_range(histogram: tuple) -> tuple[float, float]:
@@ -84,11 +104,26 @@ def entropy_losses(counts: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndar
         count lies within.
     """
     counts = np.asarray(counts, np.float64)
+    sums = _Sums(counts, _running(counts), _running(_x_log_x(counts)), _running(counts > 0))
+    bins = np.arange(levels // 2, len(counts) // 2 + 1)
+    blocks = (bins[i : i + _BLOCK] for i in range(0, len(bins), _BLOCK))
+    return bins, np.concatenate([_losses(sums, block, levels) for block in blocks])
+
+
+class _Sums(NamedTuple):
+    """A histogram, and running sums of its counts n, of n log n, and of its bins with counts."""
+
+    counts: np.ndarray
+    below: np.ndarray
+    entropy: np.ndarray
+    filled: np.ndarray
+
+
+def _losses(sums: _Sums, bins: np.ndarray, levels: int) -> np.ndarray:
+    """The losses by some ranges; see `entropy_losses`."""
+    counts, below, entropy, filled = sums
     middle = len(counts) // 2
-    bins = np.arange(levels // 2, middle + 1)
     starts, stops = middle - bins, middle + bins + 1
-    below, entropy = _running(counts), _running(_x_log_x(counts))
-    filled = _running(counts > 0)
     left, right = below[starts], below[-1] - below[stops]
     # Where the steps of each range begin; the last one takes what is left over.
     width = (2 * bins + 1) // levels
@@ -106,7 +141,7 @@ def entropy_losses(counts: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndar
     total, within = below[-1], merged.sum(1)
     cross = (clipped * np.log(even)).sum(1)
     losses = (own - cross) / total + np.log(np.maximum(within, 1) / total)
-    return bins, np.where(within > 0, losses, np.inf)
+    return np.where(within > 0, losses, np.inf)
 
 
 def _running(values: np.ndarray) -> np.ndarray:

@@ -114,8 +114,8 @@ def _checkpoint(run: RunDirectory, which: str) -> Path:
     if manifest is None and which == "best" and run.has_checkpoint():
         raise CheckpointError(
             f"{run.path} has no best checkpoint yet: only epochs at the pictures' own size count, "
-            f"and only with a test; take the last one (--checkpoint last, which='last' in Python), "
-            f"or give a file in {run.checkpoints}"
+            f"and only with a test; give a file in {run.checkpoints}, or, where there is the flag, "
+            "--checkpoint last (which='last' in Python)"
         )
     if manifest is None:
         raise CheckpointError(f"{run.path} has no checkpoint yet: train at least one epoch")

@@ -54,7 +54,7 @@ th:first-child, td:first-child { text-align: left; padding-left: 0.1rem; white-s
 tbody th { font-weight: 400; vertical-align: baseline; }
 thead { border-top: 1.5px solid #222; border-bottom: 1px solid #222; }
 tbody tr + tr { border-top: 1px solid #e4e4e4; }
-.apart { min-width: 6.5rem; border-left: 3px double #222; background: #f5f5f5; color: #555; }
+.apart { min-width: 6.5rem; border-left: 3px double #222; background: #0000000a; color: #555; }
 td.text, th.text { text-align: left; white-space: normal; min-width: 12rem; }
 td.text code { display: block; min-width: 28rem; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-start; }
@@ -68,7 +68,8 @@ figcaption { padding-top: 0.4rem; max-width: 42rem; }
 summary { cursor: pointer; padding: 0.35rem 0; }
 @media (max-width: 34rem) { th, td { padding: 0.32rem 0.4rem; }
   th:first-child { min-width: 7rem; } h2 { margin-top: 2.5rem; } }
-@media print { details > summary { list-style: none; } h2, h3 { break-after: avoid; }
+@media print { .scroll { overflow: visible; background: none; }
+  details > summary { list-style: none; } h2, h3 { break-after: avoid; }
   figure, tr { break-inside: avoid; } }
 """
 
