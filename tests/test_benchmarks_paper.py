@@ -315,6 +315,7 @@ def test_list_names_every_experiment_and_what_is_done(modules, run, tmp_path, ca
 def test_list_counts_each_precision(modules, run, tmp_path, capsys):
     flags = ("mask-structure", "--rows", "local", "--budget", "smoke", "--dtype", "bfloat16")
     assert run(*flags) == 0
+    capsys.readouterr()
     assert modules[0].main(["list", "--results", str(tmp_path / "results")]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "smoke" in line]
     assert "local" in line and line.endswith("smoke in bfloat16 1/1")
