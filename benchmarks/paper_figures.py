@@ -73,6 +73,11 @@ def _axis(table: Table) -> _Axis | None:
     return axis if len(places) > 1 else None
 
 
+def drawn_as_bars(table: Table) -> bool:
+    """Whether a table's errors are bars, which are flat, and not lines against a number."""
+    return _axis(table) is None
+
+
 # Curves that would crowd one figure, by what stands ahead of a comma in their labels.
 _CROWD = 9
 
@@ -103,8 +108,7 @@ def _ours_caption(table: Table) -> str:
     text = f"Ours, budget “{table.budget.name}”: one run each."
     if counts != [1]:
         many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        bars = _axis(table) is None
-        drawn = "a bar is their mean" if bars else "lines join their means"
+        drawn = "a bar is their mean" if drawn_as_bars(table) else "lines join their means"
         text = f"Ours, budget “{table.budget.name}”: a point a run, {many} of a network; {drawn}."
     if table.budget.comparable and any(each.row.published for each in table.entries):
         text += f" Hollow: the {who_published(table)}’s."

@@ -17,7 +17,7 @@ from paper_collect import (
     spread,
     who_published,
 )
-from paper_figures import Figure, draw_confusion, draw_curves, draw_errors
+from paper_figures import Figure, draw_confusion, draw_curves, draw_errors, drawn_as_bars
 from paper_masks import draw_masks
 
 from gluon_ran.visualize.report import Html, details, figures, join, page, picture, table, tag
@@ -150,7 +150,10 @@ def _experiment(t: Table, folder: Path) -> Html:
         count = f"{len(t.missing)} of {len(experiment.rows)} rows"
         text = f"Not in the table: {count}"
         parts.append(details(text, tag("p", f"{'; '.join(t.missing)}.", class_="source")))
-    parts.append(figures(*map(_shown, draw_errors(t, folder) + draw_curves(t, folder))))
+    errors = [_shown(each) for each in draw_errors(t, folder)]
+    if errors and drawn_as_bars(t):  # one above the other, as high as the curves beside them
+        errors = [tag("div", *errors)]
+    parts.append(figures(*errors, *map(_shown, draw_curves(t, folder))))
     return tag("section", *parts, id=f"{budget.name}-{experiment.name}")
 
 

@@ -159,8 +159,12 @@ def test_export_writes_a_symbol_with_the_networks_scores(capfd, nets, precision)
         assert main(argv) == 1
         return
     given = as_json(capfd, *argv)
-    assert given["written"] == ["served-symbol.json", "served-0000.params"]
+    assert given["written"] == ["served-symbol.json", "served-0000.params", "served-serving.json"]
     assert (given["size"], given["class_names"]) == ([24, 16], list(NAMES))
+    beside = json.loads(Path("served-serving.json").read_text(encoding="utf-8"))
+    assert beside == {name: given[name] for name in beside}
+    assert set(beside) == {"size", "fit", "normalization", "class_names"}
+    assert beside["normalization"] == NORMALIZATION.to_json()
     net = mx.gluon.SymbolBlock.imports(given["written"][0], ["data"], given["written"][1])
     x = mx.nd.random.normal(shape=(2, 3, 24, 16))
     expected = nets[0]["tiny"](x).asnumpy()

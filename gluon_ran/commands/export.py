@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gluon_ran._files import atomic_path
 from gluon_ran.commands.common import Outcome, add_model, find_model, picture_size, sides
 from gluon_ran.deploy import export_onnx, optimize
 from gluon_ran.models import Card
@@ -28,7 +30,8 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     add_model(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE",
-        help="the ONNX file, or PATH of PATH-symbol.json and PATH-0000.params",
+        help="the ONNX file, or PATH of PATH-symbol.json and PATH-0000.params, and of "
+        "PATH-serving.json: what pictures it takes and what its scores are of",
     )  # fmt: skip
     parser.add_argument("--format", choices=("onnx", "symbol"), default="onnx",
                         help="default: onnx")  # fmt: skip
@@ -66,28 +69,34 @@ def run(args: argparse.Namespace) -> Outcome:
     trained = find_model(args)
     card = trained.card
     size = args.size or card.size or card.spec.input_size
-    written = _write(trained, args, size)
+    serving = _what_serves(card, size)
+    written = _write(trained, args, serving)
     value = {
         "model": card.spec.name,
         "weights": str(trained.weights),
         "written": list(map(str, written)),
-        **_what_serves(card, size),
+        **serving,
     }
     lines = f"{card.spec.name} for {sides(size)} pictures\nwritten: {', '.join(value['written'])}"
     return Outcome(value, lines)
 
 
-def _write(trained: Trained, args: argparse.Namespace, size: tuple[int, int]) -> tuple[Path, ...]:
+def _write(trained: Trained, args: argparse.Namespace, serving: dict[str, Any]) -> tuple[Path, ...]:
     net = trained.network()
+    size = tuple(serving["size"])
     if args.format == "onnx":
         return (export_onnx(net, args.out, size, card=trained.card),)
     shape = (_COMPARED, trained.card.spec.in_channels, *size)
     pictures = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    return optimize(net, args.precision, [pictures]).export(args.out)
+    graph = optimize(net, args.precision, [pictures]).export(args.out)
+    beside = Path(f"{args.out}-serving.json")
+    with atomic_path(beside) as temporary:
+        temporary.write_text(f"{json.dumps(serving, indent=2)}\n", encoding="utf-8")
+    return (*graph, beside)
 
 
 def _what_serves(card: Card, size: tuple[int, int]) -> dict[str, Any]:
-    """What a program must know to serve the file; ONNX files have it too."""
+    """What a program must know to serve the network; ONNX files have it inside."""
     normalization = card.normalization
     return {
         "size": list(size),
