@@ -1,4 +1,4 @@
-"""Scores a trained run and every form that it is served in on the run's whole test set.
+"""Scores trained weights and every form that they are served in on a whole test set.
 
 The original is the network as `train/evaluate.py` runs it; the others come from `deploy.optimize`,
 calibrated on pictures of the training set, and from ONNX Runtime on the exported file.
@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from provenance import RESULTS, provenance, write_json
 
+from gluon_ran._files import sha256_of
 from gluon_ran.data import Batches, Dataset, load_dataset
+from gluon_ran.data.cifar import CIFAR
 from gluon_ran.deploy import BOUNDS, export_onnx, optimize
-from gluon_ran.models import Card
-from gluon_ran.training import RunError, Trained, evaluate, find_trained
+from gluon_ran.models import Card, WeightsError
+from gluon_ran.training import Trained, evaluate, find_trained
 
 import mxnet as mx
 from mxnet.gluon import Block, HybridBlock
@@ -67,7 +69,7 @@ def served_forms(trained: Trained, calibration: np.ndarray) -> dict[str, Block]:
     """The network itself and each form that it is served in, by name.
 
     Args:
-        trained: a run's weights.
+        trained: the weights.
         calibration: normalised pictures, float32 (N, C, H, W).
     """
     original = trained.network()
@@ -80,7 +82,7 @@ def scores(trained: Trained, train: Dataset, test: Dataset, pictures: int) -> li
     """Accuracy and loss of each form on the test set, and what it loses on the original's.
 
     Args:
-        trained: a run's weights.
+        trained: the weights.
         train: the calibration pictures are its first.
         test: what is scored.
         pictures: how many to calibrate on.
@@ -97,28 +99,58 @@ def scores(trained: Trained, train: Dataset, test: Dataset, pictures: int) -> li
     return rows
 
 
+def find_data(trained: Trained, dataset: str | None) -> str:
+    """The name of the data to score on: the one given, else what the weights were trained on.
+
+    Raises:
+        WeightsError: the weights have no card, or nothing tells what they were trained on.
+    """
+    if trained.card is None or trained.normalization is None:
+        raise WeightsError(f"{trained.weights} has no card that says how pictures are normalised")
+    known = trained.run.data if trained.run is not None else trained.card.training or {}
+    dataset = dataset or known.get("dataset")
+    if dataset is None:
+        raise WeightsError(f"nothing tells what {trained.weights} was trained on: give --dataset")
+    return dataset
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="run directory of CIFAR or digits")
+    parser.add_argument("weights", help="a run directory, a .params file with its card, or a name")
+    parser.add_argument("--dataset", choices=(*CIFAR, "digits"),
+                        help="default: what the weights were trained on")  # fmt: skip
     parser.add_argument("--data-dir", help="folder of the data (default: the run's)")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="last")
+    parser.add_argument("--data", metavar="TEXT", help="what the data are called beside a number")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="last",
+                        help="of a run (default: last)")  # fmt: skip
     parser.add_argument("--calibration-pictures", type=int, default=512)
     parser.add_argument("--out", type=Path, default=RESULTS / "deployed_accuracy.json")
     args = parser.parse_args(argv)
     try:
-        trained = find_trained(args.run, args.checkpoint)
-        if trained.run is None:
-            raise RunError(f"{args.run} is no run directory")
-        about = trained.run.data
-        folder = args.data_dir or about.get("data_dir")
-        train, test = load_dataset(about["dataset"], folder)
+        trained = find_trained(args.weights, args.checkpoint)
+        dataset = find_data(trained, args.dataset)
+        about = {} if trained.run is None else trained.run.data
+        folder = about.get("data_dir") if dataset == about.get("dataset") else None
+        train, test = load_dataset(dataset, args.data_dir or folder)
+        if len(test.class_names) != trained.spec.classes:
+            raise WeightsError(
+                f"{trained.weights} tells {trained.spec.classes} classes apart, {dataset} has "
+                f"{len(test.class_names)}: give the --dataset that it was trained on"
+            )
         rows = scores(trained, train, test, args.calibration_pictures)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    what = {"model": trained.spec.name, "dataset": about["dataset"]}
-    settings = {"checkpoint": args.checkpoint, "calibration_pictures": args.calibration_pictures}
+    what = {
+        "model": trained.spec.name,
+        "sha256": sha256_of(trained.weights),
+        "dataset": dataset,
+        "data": args.data,
+    }
+    settings = {"calibration_pictures": args.calibration_pictures}
+    if trained.run is not None:
+        settings["checkpoint"] = args.checkpoint
     write_json(args.out, {**what, **settings, "forms": rows, **provenance(argv)})
     print(f"written: {args.out}")
     return 0

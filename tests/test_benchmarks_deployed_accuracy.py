@@ -2,12 +2,14 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small import RECIPE, SPEC, data_record, dataset, net, train_batches, validation_batches
 
+from gluon_ran.models import save_with_card
 from gluon_ran.training import RunDirectory, find_trained, fit
 
 import mxnet as mx
@@ -77,6 +79,27 @@ def test_the_command_scores_each_form(accuracy, trained, tmp_path, monkeypatch):
     assert result["dataset"] == "small" and result["checkpoint"] == "last"
 
 
-def test_what_is_no_run_is_an_error(accuracy, tmp_path, capsys):
+def test_weights_by_name_are_scored_on_what_their_card_names(accuracy, trained, tmp_path):
+    card = replace(trained.card, training={"dataset": "cifar10"})
+    save_with_card(trained.network(), card, tmp_path / "own.params")
+    own = find_trained("own", root=tmp_path)
+    assert accuracy.find_data(own, None) == "cifar10"
+    assert accuracy.find_data(own, "digits") == "digits"
+
+
+def test_weights_without_data_or_card_are_errors(accuracy, trained, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "own.params"
+    save_with_card(trained.network(), trained.card, file)
+    assert accuracy.main([str(file)]) == 1
+    assert "give --dataset" in capsys.readouterr().err
+    monkeypatch.setattr(accuracy, "load_dataset", lambda *_: [dataset(classes=4)] * 2)
+    assert accuracy.main([str(file), "--dataset", "digits"]) == 1
+    assert "3 classes apart, digits has 4" in capsys.readouterr().err
+    file.with_suffix(".json").unlink()
+    assert accuracy.main([str(file), "--dataset", "digits"]) == 1
+    assert "has no card" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run_is_an_error(accuracy, tmp_path, capsys):
     assert accuracy.main([str(tmp_path)]) == 1
     assert "error:" in capsys.readouterr().err
