@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gluon_ran._files import atomic_path
+from gluon_ran.visualize._fonts import add_fonts
 
 INK, MUTED, FAINT = "#222222", "#666666", "#d9d9d9"
 TITLE_PT, LABEL_PT, SMALL_PT = 10, 9, 8
@@ -57,14 +59,17 @@ def as_array(figure: Any) -> np.ndarray:
 
 def _png(figure: Any, dpi: int) -> io.BytesIO:
     buffer = io.BytesIO()
-    # No "Software": the same figure gives the same bytes.
-    figure.savefig(
-        buffer,
-        format="png",
-        dpi=dpi,
-        bbox_inches="tight",
-        pad_inches=0.08,
-        metadata={"Software": None},
-    )
+    add_fonts(figure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # add_fonts has told
+        # No "Software": the same figure gives the same bytes.
+        figure.savefig(
+            buffer,
+            format="png",
+            dpi=dpi,
+            bbox_inches="tight",
+            pad_inches=0.08,
+            metadata={"Software": None},
+        )
     buffer.seek(0)
     return buffer
