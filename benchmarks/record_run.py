@@ -89,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("--trained-by", required=True, help="the command that trained it")
+    parser.add_argument("--commit", help="of the checkout that trained it (default: this one's)")
     parser.add_argument("--data", default="", help="what is particular about the data")
     parser.add_argument("--again", type=Path, metavar="RUN", help="a second run with the same seed")
     parser.add_argument("--out", type=Path, help="default: results/DATASET_MODEL_RECIPE.json")
@@ -107,7 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     name = f"{run.data['dataset']}_{run.spec.name}_{run.recipe.name}.json"
     path = args.out or RESULTS / name
-    write_json(path, {**result, **provenance(argv)})
+    about = provenance(argv)
+    write_json(path, {**result, **about, "commit": args.commit or about["commit"]})
     print(json.dumps({k: result[k] for k in ("final_top1", "best_top1", "seconds")}))
     print(f"written: {path}")
     return 0
