@@ -103,7 +103,8 @@ def find_data(trained: Trained, dataset: str | None) -> str:
     """The name of the data to score on: the one given, else what the weights were trained on.
 
     Raises:
-        WeightsError: the weights have no card, or nothing tells what they were trained on.
+        WeightsError: the weights have no card, or it has no normalisation, or nothing tells what
+            they were trained on.
     """
     if trained.card is None or trained.normalization is None:
         raise WeightsError(f"{trained.weights} has no card that says how pictures are normalised")
@@ -114,14 +115,29 @@ def find_data(trained: Trained, dataset: str | None) -> str:
     return dataset
 
 
+def check_classes(trained: Trained, dataset: str, names: Sequence[str]) -> None:
+    """Refuses data whose classes are others than those that the weights tell apart.
+
+    Raises:
+        WeightsError: they are.
+    """
+    own = trained.card.class_names
+    if len(names) != trained.spec.classes or (own and tuple(names) != tuple(own)):
+        raise WeightsError(
+            f"{trained.weights} tells other classes apart than the {len(names)} of {dataset}: give "
+            "the --dataset that it was trained on"
+        )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", help="a run directory, a .params file with its card, or a name")
     parser.add_argument("--dataset", choices=(*CIFAR, "digits"),
                         help="default: what the weights were trained on")  # fmt: skip
-    parser.add_argument("--data-dir", help="folder of the data (default: the run's)")
-    parser.add_argument("--data", metavar="TEXT", help="what the data are called beside a number")
+    parser.add_argument("--data-dir", help="folder of the data (default: the run's, or MXNet's)")
+    parser.add_argument("--data", default="", metavar="TEXT",
+                        help="what the data are called beside a number")  # fmt: skip
     parser.add_argument("--checkpoint", choices=("best", "last"), default="last",
                         help="of a run (default: last)")  # fmt: skip
     parser.add_argument("--calibration-pictures", type=int, default=512)
@@ -133,23 +149,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         about = {} if trained.run is None else trained.run.data
         folder = about.get("data_dir") if dataset == about.get("dataset") else None
         train, test = load_dataset(dataset, args.data_dir or folder)
-        if len(test.class_names) != trained.spec.classes:
-            raise WeightsError(
-                f"{trained.weights} tells {trained.spec.classes} classes apart, {dataset} has "
-                f"{len(test.class_names)}: give the --dataset that it was trained on"
-            )
+        check_classes(trained, dataset, test.class_names)
+        checksum = sha256_of(trained.weights)
         rows = scores(trained, train, test, args.calibration_pictures)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     what = {
         "model": trained.spec.name,
-        "sha256": sha256_of(trained.weights),
+        "sha256": checksum,
         "dataset": dataset,
         "data": args.data,
     }
     settings = {"calibration_pictures": args.calibration_pictures}
-    if trained.run is not None:
+    if Path(args.weights).is_dir():
         settings["checkpoint"] = args.checkpoint
     write_json(args.out, {**what, **settings, "forms": rows, **provenance(argv)})
     print(f"written: {args.out}")

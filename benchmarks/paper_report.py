@@ -151,9 +151,10 @@ def _experiment(t: Table, folder: Path) -> Html:
         text = f"Not in the table: {count}"
         parts.append(details(text, tag("p", f"{'; '.join(t.missing)}.", class_="source")))
     errors = [_shown(each) for each in draw_errors(t, folder)]
-    if errors and drawn_as_bars(t):  # one above the other, as high as the curves beside them
+    curves = [_shown(each) for each in draw_curves(t, folder)]
+    if errors and curves and drawn_as_bars(t):  # one above the other, as high as the curves
         errors = [tag("div", *errors)]
-    parts.append(figures(*errors, *map(_shown, draw_curves(t, folder))))
+    parts.append(figures(*errors, *curves))
     return tag("section", *parts, id=f"{budget.name}-{experiment.name}")
 
 

@@ -94,10 +94,30 @@ def test_weights_without_data_or_card_are_errors(accuracy, trained, tmp_path, mo
     assert "give --dataset" in capsys.readouterr().err
     monkeypatch.setattr(accuracy, "load_dataset", lambda *_: [dataset(classes=4)] * 2)
     assert accuracy.main([str(file), "--dataset", "digits"]) == 1
-    assert "3 classes apart, digits has 4" in capsys.readouterr().err
+    assert "other classes apart than the 4 of digits" in capsys.readouterr().err
     file.with_suffix(".json").unlink()
     assert accuracy.main([str(file), "--dataset", "digits"]) == 1
     assert "has no card" in capsys.readouterr().err
+
+
+def test_as_many_classes_of_other_names_are_refused(accuracy, trained):
+    names = trained.card.class_names
+    accuracy.check_classes(trained, "small", list(names))
+    with pytest.raises(ValueError, match="other classes"):
+        accuracy.check_classes(trained, "digits", ("0", "1", "2"))
+    unknown = trained._replace(card=replace(trained.card, class_names=()))
+    accuracy.check_classes(unknown, "digits", ("0", "1", "2"))
+
+
+def test_a_checkpoints_file_is_not_called_the_last(accuracy, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(accuracy, "scores", lambda *given: [])
+    monkeypatch.setattr(accuracy, "load_dataset", lambda *given: (dataset(), dataset()))
+    out = tmp_path / "result.json"
+    for weights, checkpoint in ((trained.weights, None), (trained.run.path, "last")):
+        assert accuracy.main([str(weights), "--data", "channels", "--out", str(out)]) == 0
+        result = json.loads(out.read_text())
+        assert result.get("checkpoint") == checkpoint
+        assert result["data"] == "channels" and len(result["sha256"]) == 64
 
 
 def test_a_folder_that_is_no_run_is_an_error(accuracy, tmp_path, capsys):

@@ -160,6 +160,15 @@ def test_every_figure_is_in_the_page_and_beside_it(page, written):
         assert int(given["width"]) < image.width
 
 
+def test_bars_stand_one_above_the_other_beside_the_curves(written):
+    shown = _attention(written, "short").partition('<div class="figures">')[2]
+    assert shown.startswith("<div><figure>")
+    bars, _, beside = shown.partition("</div>")
+    assert bars.count("<img") == 2 and beside.count("<img") == 1
+    noise = part(written, "short-label-noise", "<h3>Soft masks")  # lines, which are higher
+    assert '<div class="figures"><figure>' in noise
+
+
 def test_the_numbers_are_those_computed_by_hand(written):
     short = Page("<style></style>" + _attention(written, "short"))
     row = short.row("channel: L2 over the channels")

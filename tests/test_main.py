@@ -158,6 +158,7 @@ def test_export_writes_a_symbol_with_the_networks_scores(capfd, nets, precision)
     if precision == "bfloat16" and not cpu_has_bfloat16():
         assert main(argv) == 1
         return
+    Path("served-serving.json").write_text("of another network")
     given = as_json(capfd, *argv)
     assert given["written"] == ["served-symbol.json", "served-0000.params", "served-serving.json"]
     assert (given["size"], given["class_names"]) == ([24, 16], list(NAMES))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gluon_ran._files import atomic_path
+from gluon_ran._files import write_text
 from gluon_ran.commands.common import Outcome, add_model, find_model, picture_size, sides
 from gluon_ran.deploy import export_onnx, optimize
 from gluon_ran.models import Card
@@ -63,14 +63,14 @@ def run(args: argparse.Namespace) -> Outcome:
         )
     if args.format == "symbol" and args.out.suffix.lower() in (".onnx", ".json", ".params"):
         args.parser.error(
-            f"--out {args.out}: a symbol is PATH-symbol.json and PATH-0000.params, so give PATH "
-            "without an ending, or --format onnx"
+            f"--out {args.out}: a symbol is PATH-symbol.json, PATH-0000.params and "
+            "PATH-serving.json, so give PATH without an ending, or --format onnx"
         )
     trained = find_model(args)
     card = trained.card
     size = args.size or card.size or card.spec.input_size
     serving = _what_serves(card, size)
-    written = _write(trained, args, serving)
+    written = _write(trained, args, size, serving)
     value = {
         "model": card.spec.name,
         "weights": str(trained.weights),
@@ -81,18 +81,21 @@ def run(args: argparse.Namespace) -> Outcome:
     return Outcome(value, lines)
 
 
-def _write(trained: Trained, args: argparse.Namespace, serving: dict[str, Any]) -> tuple[Path, ...]:
+def _write(
+    trained: Trained, args: argparse.Namespace, size: tuple[int, int], serving: dict[str, Any]
+) -> tuple[Path, ...]:
     net = trained.network()
-    size = tuple(serving["size"])
     if args.format == "onnx":
         return (export_onnx(net, args.out, size, card=trained.card),)
     shape = (_COMPARED, trained.card.spec.in_channels, *size)
     pictures = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    graph = optimize(net, args.precision, [pictures]).export(args.out)
+    graph = optimize(net, args.precision, [pictures])
     beside = Path(f"{args.out}-serving.json")
-    with atomic_path(beside) as temporary:
-        temporary.write_text(f"{json.dumps(serving, indent=2)}\n", encoding="utf-8")
-    return (*graph, beside)
+    if beside.exists():
+        beside.unlink()  # a failure leaves none rather than that of another network
+    files = graph.export(args.out)
+    write_text(beside, f"{json.dumps(serving, indent=2)}\n")
+    return (*files, beside)
 
 
 def _what_serves(card: Card, size: tuple[int, int]) -> dict[str, Any]:

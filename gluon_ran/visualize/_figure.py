@@ -61,7 +61,8 @@ def _png(figure: Any, dpi: int) -> io.BytesIO:
     buffer = io.BytesIO()
     add_fonts(figure)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # add_fonts has told
+        # add_fonts has told of them.
+        warnings.filterwarnings("ignore", "Glyph .* missing|Matplotlib currently does not support")
         # No "Software": the same figure gives the same bytes.
         figure.savefig(
             buffer,
