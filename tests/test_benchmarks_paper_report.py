@@ -165,7 +165,7 @@ def test_bars_stand_one_above_the_other_beside_the_curves(written):
     assert shown.startswith("<div><figure>")
     bars, _, beside = shown.partition("</div>")
     assert bars.count("<img") == 2 and beside.count("<img") == 1
-    noise = part(written, "short-label-noise", "<h3>Soft masks")  # lines, which are higher
+    noise = part(written, "short-label-noise")  # lines, which are higher
     assert '<div class="figures"><figure>' in noise
 
 
