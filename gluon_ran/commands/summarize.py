@@ -21,6 +21,7 @@ from gluon_ran.models import (
 from gluon_ran.models.pretrained import locate, no_weights
 from gluon_ran.models.zoo import did_you_mean
 from gluon_ran.training import RunDirectory
+from gluon_ran.training.trained import card_of
 
 
 def add_to(commands: Any) -> argparse.ArgumentParser:
@@ -61,9 +62,8 @@ def _network(args: argparse.Namespace) -> tuple[Spec | Baseline, tuple[int, int]
     if args.root is None and args.model in networks:
         return find_spec(args.model), None
     if path.is_dir():  # it needs no checkpoint yet
-        run = RunDirectory.open(path)
-        size = run.data.get("size")
-        return run.spec, None if size is None else tuple(size)
+        card = card_of(RunDirectory.open(path))
+        return card.spec, card.size
     if len(path.parts) == 1 and path.suffix != ".params" and not path.exists():
         found = locate(args.model, args.root)
         if found is None and args.model in networks:

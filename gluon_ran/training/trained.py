@@ -90,7 +90,7 @@ def find_trained(
         return Trained(*found)
     if path.is_dir():
         run = RunDirectory.open(path)
-        return Trained(_checkpoint(run, which), _card_of(run), run)
+        return Trained(_checkpoint(run, which), card_of(run), run)
     if not path.is_file():
         raise WeightsError(
             f"there are no weights at {path}: give a run directory, a .params file or a name of "
@@ -102,7 +102,7 @@ def find_trained(
         for manifest in (read_manifest(folder, which) for which in ("best", path.stem)):
             if manifest is not None and manifest["weights"] == path.name:
                 checked_file(folder, manifest, "weights")
-        return Trained(path, _card_of(run), run)
+        return Trained(path, card_of(run), run)
     return Trained(path, read_card(path) if path.suffix == ".params" else None)
 
 
@@ -122,7 +122,8 @@ def _checkpoint(run: RunDirectory, which: str) -> Path:
     return checked_file(run.checkpoints, manifest, "weights")
 
 
-def _card_of(run: RunDirectory) -> Card:
+def card_of(run: RunDirectory) -> Card:
+    """What the weights of a run are of, whether there are some yet or not."""
     size = run.data.get("size")
     return Card(
         run.spec,
