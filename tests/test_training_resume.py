@@ -34,15 +34,20 @@ import mxnet as mx
 
 
 @pytest.mark.parametrize(
-    "dtype, epoch, workers",
-    [("float32", 0, 0), ("float32", 1, 2), ("float32", 2, 0), ("bfloat16", 0, 0)],
+    "dtype, optimizer, epoch, workers",
+    [
+        ("float32", "nag", 0, 0),
+        ("float32", "sgd", 1, 2),
+        ("float32", "muon", 2, 0),
+        ("bfloat16", "nag", 0, 0),
+    ],
 )
 def test_an_interrupted_run_ends_with_the_bits_of_one_never_touched(
-    tmp_path, dtype, epoch, workers
+    tmp_path, dtype, optimizer, epoch, workers
 ):
     if dtype == "bfloat16" and not cpu_has_bfloat16():
         pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
-    recipe = replace(MIXED, dtype=dtype)
+    recipe = replace(MIXED, dtype=dtype, optimizer=optimizer)
     quiet, whole = train(recipe=recipe, run=new_run(tmp_path / "quiet", recipe))
     broken = interrupt_after(train_batches(recipe), epoch, 1)
     run = new_run(tmp_path / "run", recipe)

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-OPTIMIZERS = ("nag", "sgd")
+OPTIMIZERS = ("nag", "sgd", "muon")
 LR_MODES = ("step", "cosine")
 DTYPES = ("float32", "bfloat16", "float16")
 NORMALIZATIONS = ("channel", "per_pixel", "imagenet", "weights")
@@ -22,7 +22,8 @@ class Recipe:
         source: where it comes from.
         epochs: passes over the training set.
         batch_size: pictures a device and step.
-        optimizer: "nag" (Nesterov momentum) or "sgd".
+        optimizer: "nag" (Nesterov momentum), "sgd" or "muon" (see `muon.Muon`; its rates and decay
+            are others: 0.03 to 0.1 and about 0.02).
         lr: learning rate at its highest.
         momentum: of the optimizer.
         wd: weight decay.

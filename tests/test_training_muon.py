@@ -1,0 +1,115 @@
+"""Muon against its definition, written out in NumPy; on arrays that are made here."""
+
+import numpy as np
+import pytest
+from small import dataset, net, train_batches, validation_batches
+
+from gluon_ran.training import Recipe, fit
+from gluon_ran.training.muon import Muon, orthogonalized
+
+import mxnet as mx
+
+SHAPES = ((6, 4, 1, 1), (6, 4, 1, 1), (4, 3, 3, 3), (5, 8), (7,), (7,), (1,))
+LR, WD, MOMENTUM = 0.03, 0.5, 0.8
+
+
+def drawn(seed, shapes=SHAPES):
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+def updated(weights, gradients, **settings):
+    """What an updater of all parameters makes of some weights, step by step."""
+    optimizer = Muon(learning_rate=LR, momentum=MOMENTUM, wd=WD, **settings)
+    updater = mx.optimizer.get_updater(optimizer)
+    arrays = [mx.nd.array(w) for w in weights]
+    for step in gradients:
+        updater(list(range(len(arrays))), [mx.nd.array(g) for g in step], arrays)
+    return [array.asnumpy() for array in arrays]
+
+
+def polynomial_of_singular_values(matrix):
+    """The turns of Newton and Schulz, on the singular values themselves, in float64."""
+    u, s, vt = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
+    s = s / np.sqrt((s**2).sum())
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return u * s @ vt
+
+
+def defined(weight, gradients, wd=WD):
+    """The same of one parameter, by the definition."""
+    weight, momentum = weight.astype(np.float64), 0.0
+    for gradient in gradients:
+        momentum = MOMENTUM * momentum + gradient
+        direction = gradient + MOMENTUM * momentum
+        if weight.ndim == 1:
+            step = direction / np.sqrt((direction**2).mean())
+        else:
+            rows = direction.reshape(len(direction), -1)
+            step = polynomial_of_singular_values(rows) * max(1, np.divide(*rows.shape)) ** 0.5
+        weight = (1 - LR * wd) * weight - LR * step.reshape(weight.shape)
+    return weight
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 40), (2, 40, 16), (1, 9, 9)])
+def test_orthogonalized_matrices_keep_singular_vectors_and_lose_singular_values(shape):
+    matrices = drawn(1, [shape])[0]
+    for before, after in zip(matrices, orthogonalized(mx.nd.array(matrices)).asnumpy()):
+        u, s, vt = np.linalg.svd(before, full_matrices=False)
+        core = u.T @ after @ vt.T
+        assert 0.6 < core.diagonal().min() and core.diagonal().max() < 1.25
+        assert np.abs(core - np.diag(core.diagonal())).max() < 1e-4
+        assert s.max() / s.min() > 2
+
+
+def test_steps_are_those_of_the_definition():
+    weights, gradients = drawn(0), [drawn(seed) for seed in (1, 2, 3)]
+    for i, result in enumerate(updated(weights, gradients)):
+        expected = defined(weights[i], [step[i] for step in gradients])
+        assert result == pytest.approx(expected, abs=2e-5), SHAPES[i]
+
+
+def test_the_size_of_the_gradients_takes_no_part():
+    weights, gradients = drawn(0), [drawn(1), drawn(2)]
+    expected = updated(weights, gradients)
+    for factor in (1e-6, 1e6):
+        scaled = [[factor * g for g in step] for step in gradients]
+        for a, b in zip(updated(weights, scaled), expected):
+            assert a == pytest.approx(b, abs=1e-5)
+        for a, b in zip(updated(weights, gradients, rescale_grad=factor), expected):
+            assert a == pytest.approx(b, abs=1e-5)
+
+
+def test_a_gradient_of_zero_moves_nothing_but_by_the_decay():
+    weights = drawn(0)
+    results = updated(weights, [[np.zeros_like(w) for w in weights]])
+    for before, after in zip(weights, results):
+        assert after == pytest.approx((1 - LR * WD) * before, rel=1e-6)
+
+
+def test_parameters_keep_their_own_rates_and_decays():
+    weights, gradients = drawn(0), [drawn(1)]
+    optimizer = Muon(learning_rate=LR, momentum=MOMENTUM, wd=WD)
+    optimizer.set_lr_mult({1: 0.0})
+    optimizer.set_wd_mult({0: 0.0})
+    arrays = [mx.nd.array(w) for w in weights]
+    mx.optimizer.get_updater(optimizer)(
+        list(range(len(arrays))), [mx.nd.array(g) for g in gradients[0]], arrays
+    )
+    assert np.array_equal(arrays[1].asnumpy(), weights[1])
+    assert arrays[0].asnumpy() == pytest.approx(defined(weights[0], [gradients[0][0]], 0), abs=1e-5)
+    assert arrays[2].asnumpy() == pytest.approx(defined(weights[2], [gradients[0][2]]), abs=1e-5)
+
+
+def test_a_network_learns_by_it():
+    recipe = Recipe(
+        name="muon", source="tests", epochs=6, batch_size=8, optimizer="muon", lr=0.05, wd=0.02,
+        lr_mode="cosine", seed=5,
+    )  # fmt: skip
+    history = fit(
+        net(zero_init=True), recipe, train_batches(recipe), validation_batches(), classes=3,
+        progress=False,
+    )  # fmt: skip
+    assert len(dataset()) > 3 and history.epochs[-1].val_top1 == 1.0
+    assert history.epochs[-1].train_loss < 0.5 * history.epochs[0].train_loss
