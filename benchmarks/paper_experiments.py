@@ -229,6 +229,7 @@ def _small() -> tuple[Experiment, ...]:
             (
                 Row("Nesterov momentum", _thin(56), published=_printed(5.52)),
                 Row("momentum", _thin(56), {}, {"optimizer": "sgd"}),
+                Row("Muon", _thin(56), {}, {"optimizer": "muon", "lr": 0.045, "wd": 0.02}),
             ),
         ),
     )  # fmt: skip

@@ -44,7 +44,7 @@ def defined(weight, gradients, wd=WD):
         momentum = MOMENTUM * momentum + gradient
         direction = gradient + MOMENTUM * momentum
         if weight.ndim == 1:
-            step = direction / np.sqrt((direction**2).mean())
+            step = 0.1 * direction / np.sqrt((direction**2).mean())
         else:
             rows = direction.reshape(len(direction), -1)
             step = polynomial_of_singular_values(rows) * max(1, np.divide(*rows.shape)) ** 0.5

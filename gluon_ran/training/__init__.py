@@ -8,6 +8,7 @@ from gluon_ran.training.evaluation import Evaluation, evaluate
 from gluon_ran.training.history import EpochResult, History
 from gluon_ran.training.loop import fit
 from gluon_ran.training.manifest import CheckpointError
+from gluon_ran.training.muon import Muon
 from gluon_ran.training.precision import check_dtype, training_graph
 from gluon_ran.training.recipe import RECIPES, Recipe, get_recipe, lr_at
 from gluon_ran.training.run import RunDirectory, RunError
@@ -23,6 +24,7 @@ __all__ = [
     "Group",
     "Evaluation",
     "History",
+    "Muon",
     "Recipe",
     "RunDirectory",
     "RunError",
