@@ -69,6 +69,10 @@ def _thin(depth: int) -> str:
     return f"cifar_attention{depth}_thin"
 
 
+# The recipe 'muon', without what it has other than the optimizer.
+_MUON = {"optimizer": "muon", "batch_size": 512, "lr": 0.09, "momentum": 0.8, "wd": 0.02}
+
+
 def _printed(error: float) -> Published:
     return Published(error, "printed")
 
@@ -229,8 +233,9 @@ def _small() -> tuple[Experiment, ...]:
             (
                 Row("Nesterov momentum", _thin(56), published=_printed(5.52)),
                 Row("momentum", _thin(56), {}, {"optimizer": "sgd"}),
-                Row("Muon", _thin(56), {}, {"optimizer": "muon", "lr": 0.045, "wd": 0.02}),
+                Row("Muon", _thin(56), {}, _MUON),
             ),
+            note="Muon has a batch, a rate and a decay of its own, those of the recipe 'muon'.",
         ),
     )  # fmt: skip
 

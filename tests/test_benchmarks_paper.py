@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from scripts import script
 from small import SPEC, data_record
 
 from gluon_ran.models import find_spec
-from gluon_ran.training import RunDirectory, get_recipe
+from gluon_ran.training import RECIPES, RunDirectory, get_recipe
 
 BENCHMARKS = str(Path(__file__).resolve().parents[1] / "benchmarks")
 FAKE = """
@@ -149,6 +149,14 @@ def test_smaller_budgets_warm_up_less(modules):
     for budget, epochs in (("short", {1}), ("full", {5, 10})):
         runs = plan.plan([tricks], plan.BUDGETS[budget])
         assert {each.recipe.warmup_epochs for each in runs} == epochs
+
+
+def test_the_row_of_muon_steps_as_its_recipe_does(modules):
+    rows = modules[3].EXPERIMENTS["optimizer"].rows
+    changed = next(row.recipe for row in rows if row.label == "Muon")
+    muon, short = asdict(RECIPES["muon"]), asdict(RECIPES["short"])
+    others = {name for name in muon if muon[name] != short[name]} - {"name", "source"}
+    assert changed == {name: muon[name] for name in others - {"epsilon", "crop_padding"}}
 
 
 def test_what_is_done_is_not_trained_again(run, tmp_path, capsys):

@@ -42,7 +42,7 @@ def test_get_recipe_changes_fields_and_names_choices():
         ("alpha", 0, "alpha is 0"),
         ("warmup_epochs", 300, "0 to 200"),
         ("lr_steps", (120, 80), "rising"),
-        ("optimizer", "adam", "nag, sgd"),
+        ("optimizer", "adam", "nag, sgd, muon"),
         ("lr_mode", "poly", "step, cosine"),
         ("dtype", "int8", "float32, bfloat16, float16"),
         ("normalization", "none", "channel, per_pixel"),

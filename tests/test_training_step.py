@@ -3,6 +3,7 @@ import pytest
 from small import RECIPE, net, train_batches
 
 from gluon_ran.training import get_recipe
+from gluon_ran.training.recipe import OPTIMIZERS
 from gluon_ran.training.step import Stepper
 from gluon_ran.training.targets import soft_targets
 
@@ -72,6 +73,31 @@ def test_one_step_is_nesterovs_update_of_the_mean_gradient():
     gradient = parameter.grad().asnumpy() / 8 + 0.01 * before
     expected = before - 0.1 * (gradient + 0.9 * gradient)
     assert parameter.data().asnumpy() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_optimizer_is_the_recipes(name):
+    recipe = get_recipe("gluon", optimizer=name, momentum=0.7, wd=0.3)
+    optimizer = Stepper(net(), recipe, [mx.cpu()], "local").trainer.optimizer
+    assert type(optimizer).__name__.lower() == name
+    assert (optimizer.momentum, optimizer.wd) == (0.7, 0.3)
+
+
+def test_a_step_of_muon_spares_what_is_frozen_and_what_has_no_decay():
+    recipe = get_recipe("gluon", optimizer="muon", wd=0.5, no_wd=True, seed=3)
+    model = net(zero_init=True)
+    model.initialize()
+    model.freeze(1)
+    stepper = Stepper(model, recipe, [mx.cpu()], "local")
+    before = weights(stepper)
+    stepper(*batch(), lr=0.1)
+    after = weights(stepper)
+    assert np.array_equal(after["features.stem.0.weight"], before["features.stem.0.weight"])
+    bias = after["output.bias"][0] - before["output.bias"][0]
+    assert np.sqrt((bias**2).mean()) == pytest.approx(0.1 * 0.1, rel=1e-3)
+    step = after["output.weight"][0] - 0.95 * before["output.weight"][0]
+    values = np.linalg.svd(step, compute_uv=False) / 0.1
+    assert 0.6 < values[:2].min() and values.max() < 1.25
 
 
 @pytest.mark.parametrize("no_wd", [False, True])

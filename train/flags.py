@@ -108,8 +108,8 @@ def add_recipe_flags(group: argparse._ArgumentGroup, usual: Recipe) -> None:
         (["--epochs"], "epochs", int, "passes over the training set"),
         (["-b", "--batch-size"], "batch_size", int, "pictures a device and step"),
         (["--optimizer"], "optimizer", recipes.OPTIMIZERS,
-         "nag is Nesterov momentum; muon makes each weight's step orthogonal, with rates of 0.03 "
-         "to 0.1 and a decay of about 0.02"),
+         "nag is Nesterov momentum; muon makes each weight's step orthogonal, by other rates and "
+         "decays, as those of the recipe muon"),
         (["--lr", "--learning-rate"], "lr", float, "learning rate at its highest"),
         (["--momentum"], "momentum", float, "momentum"),
         (["--wd", "--weight-decay"], "wd", float, "weight decay"),

@@ -11,6 +11,8 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
+import numpy as np
+
 from gluon_ran import _runtime  # noqa: F401
 
 import mxnet as mx
@@ -26,8 +28,8 @@ _VECTOR_SHARE = 0.1
 def orthogonalized(matrices: mx.nd.NDArray) -> mx.nd.NDArray:
     """Matrices with the same singular vectors, and singular values of about 1 (0.7 to 1.2).
 
-    By Newton-Schulz turns, which are products of matrices alone. What is 0 stays 0; values below a
-    thousandth of a matrix's greatest one come out smaller.
+    By Newton-Schulz turns, which are products of matrices alone. Singular values below 0.0015 of
+    a matrix's Frobenius norm come out smaller, and 0 stays 0.
 
     Args:
         matrices: (N, rows, columns).
@@ -40,6 +42,7 @@ def orthogonalized(matrices: mx.nd.NDArray) -> mx.nd.NDArray:
     x = mx.nd.broadcast_div(x, mx.nd.norm(x, axis=(1, 2), keepdims=True) + _LEAST_NORM)
     a, b, c = _COEFFICIENTS
     for _ in range(_TURNS):
+        # Made of x anew each turn: carried along, its rounding would grow twelvefold a turn.
         gram = mx.nd.batch_dot(x, x, transpose_b=True)
         factor = mx.nd.linalg.gemm(gram, gram, gram, alpha=c, beta=b)
         x = mx.nd.linalg.gemm(factor, x, x, beta=a)
@@ -50,8 +53,8 @@ def _steps(directions: mx.nd.NDArray) -> mx.nd.NDArray:
     """Steps of rate 1 from directions, both (N, *shape of a parameter).
 
     Those of a vector (a bias, a norm's scale or shift) have a root mean square of 0.1. Those of a
-    weight (out, ...) are orthogonal as an (out, rest) matrix, and greater where that is high, so
-    that what a weight of any shape gives changes by as much.
+    weight (out, ...) are orthogonal as an (out, rest) matrix, of a convolution in groups too, and
+    greater where that is high, so that what a weight of any shape gives changes by as much.
     """
     shape = directions.shape
     if len(shape) == 2:
@@ -61,31 +64,44 @@ def _steps(directions: mx.nd.NDArray) -> mx.nd.NDArray:
     return (steps * math.sqrt(max(1, shape[1] / steps.shape[2]))).reshape(shape)
 
 
+@mx.optimizer.register
 class Muon(mx.optimizer.Optimizer):
-    """MXNet's optimizer of that name. Weight decay takes lr * wd of a parameter at each step.
+    """An optimizer that MXNet's `Trainer` knows as "muon", of float32 parameters.
+
+    The size of gradients takes no part. A rate says how far a step goes: 0.02 to 0.2, whatever the
+    loss. Weight decay takes lr * wd of a parameter at each step; 0.02 suits rates of 0.1.
 
     Args:
         momentum: of the gradients.
-        settings: see `mx.optimizer.Optimizer`; a rate is about a tenth of Nesterov momentum's.
+        settings: see `mx.optimizer.Optimizer`.
+
+    Raises:
+        ValueError: `multi_precision`, or a parameter of another type.
     """
 
     def __init__(self, momentum: float = 0.9, **settings) -> None:
         super().__init__(**settings)
+        if self.multi_precision:
+            raise ValueError("Muon has no multi_precision: train float32 parameters")
         self.momentum = momentum
         self.aggregate_num = 2**31 - 1  # parameters of one shape are stepped together
 
     def create_state(self, index: int, weight: mx.nd.NDArray) -> mx.nd.NDArray:
         """The momentum of a parameter."""
-        return mx.nd.zeros(weight.shape, weight.context, dtype=weight.dtype)
+        if weight.dtype != np.float32:
+            raise ValueError(f"Muon trains float32 parameters, not {np.dtype(weight.dtype).name}")
+        return mx.nd.zeros(weight.shape, weight.context)
 
     def update(
         self,
-        index: Sequence[int],
-        weight: Sequence[mx.nd.NDArray],
-        grad: Sequence[mx.nd.NDArray],
-        state: Sequence[mx.nd.NDArray],
+        index: int | Sequence[int],
+        weight: mx.nd.NDArray | Sequence[mx.nd.NDArray],
+        grad: mx.nd.NDArray | Sequence[mx.nd.NDArray],
+        state: mx.nd.NDArray | Sequence[mx.nd.NDArray],
     ) -> None:
-        """Steps parameters, in place."""
+        """Steps a parameter, or several, in place."""
+        if not isinstance(index, (list, tuple)):
+            index, weight, grad, state = [index], [weight], [grad], [state]
         self._update_count(index)
         rates, decays = self._get_lrs(index), self._get_wds(index)
         alike = defaultdict(list)
@@ -93,6 +109,8 @@ class Muon(mx.optimizer.Optimizer):
             alike[array.shape].append(place)
         for places in alike.values():
             gradients = mx.nd.stack(*(grad[i] for i in places)) * self.rescale_grad
+            if self.clip_gradient is not None:
+                gradients = gradients.clip(-self.clip_gradient, self.clip_gradient)
             momenta = mx.nd.stack(*(state[i] for i in places)) * self.momentum + gradients
             steps = _steps(gradients + self.momentum * momenta)
             for i, momentum, step in zip(places, _split(momenta), _split(steps)):

@@ -12,7 +12,6 @@ from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models import ResidualAttentionNet
 from gluon_ran.training.distributed import ALONE, Group, flat, write_flat
 from gluon_ran.training.evaluation import shards
-from gluon_ran.training.muon import Muon
 from gluon_ran.training.precision import (
     LossScale,
     all_finite,
@@ -29,8 +28,6 @@ from mxnet import autograd
 from mxnet.gluon import Block, HybridBlock, Parameter, Trainer
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 from mxnet.gluon.nn import Dropout
-
-_OPTIMIZERS = {"nag": mx.optimizer.NAG, "sgd": mx.optimizer.SGD, "muon": Muon}
 
 
 def _has_dropout(block: Block) -> bool:
@@ -137,9 +134,8 @@ class Stepper:
         self._prepare(recipe)
         settings = {"learning_rate": recipe.lr, "momentum": recipe.momentum, "wd": recipe.wd}
         # On the store's side the states can't be saved, and a later rate would not reach it.
-        optimizer = _OPTIMIZERS[recipe.optimizer](**settings)
         self.trainer = Trainer(
-            net.collect_params(), optimizer, None, kvstore, update_on_kvstore=False
+            net.collect_params(), recipe.optimizer, settings, kvstore, update_on_kvstore=False
         )
         # The first call sends the first device's arrays to the others, so it comes ahead of the
         # first step, which moves the statistics of each.
