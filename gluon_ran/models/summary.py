@@ -82,8 +82,12 @@ def count_macs(net: HybridBlock, input_shape: Shape) -> tuple[int, int]:
         input_shape: (N, C, H, W).
     """
     graph = net(sym.var("data"))
+    return _macs(graph, _shapes(graph, input_shape))
+
+
+def _macs(graph: Any, shapes: dict[str, Shape]) -> tuple[int, int]:
     conv_macs = dense_macs = 0
-    for op, _, weight, output in _layers(graph, _shapes(graph, input_shape)):
+    for op, _, weight, output in _layers(graph, shapes):
         if op == "Convolution":
             conv_macs += prod(output) * prod(weight[1:])
         else:
@@ -91,10 +95,10 @@ def count_macs(net: HybridBlock, input_shape: Shape) -> tuple[int, int]:
     return conv_macs, conv_macs + dense_macs
 
 
-def _stage_shapes(net: HybridBlock, input_shape: Shape) -> dict[str, Shape]:
-    output = {"output": net(sym.var("data"))}
-    marks = {**_marks(net), **output} if isinstance(net, ResidualAttentionNet) else output
-    return {name: mark.infer_shape(data=input_shape)[1][0] for name, mark in marks.items()}
+def _stage_shapes(net: ResidualAttentionNet, input_shape: Shape) -> dict[str, Shape]:
+    marks = _marks(net)
+    _, shapes, _ = sym.Group(list(marks.values())).infer_shape(data=input_shape)
+    return dict(zip(marks, shapes))
 
 
 def _marks(net: ResidualAttentionNet) -> dict[str, Any]:
@@ -132,11 +136,15 @@ def summary(
         spec = find_spec(what) if isinstance(what, str) else what
         net = build(spec)
     shape = (1, spec.in_channels) + tuple(input_size or spec.input_size)
+    stages: dict[str, Shape] = {}
     with ExitStack() as stack:
         if isinstance(net, ResidualAttentionNet):
             stack.enter_context(net.traced_for(shape))
-        conv_macs, macs = count_macs(net, shape)
-        stages = _stage_shapes(net, shape)
+            stages = _stage_shapes(net, shape)
+        graph = net(sym.var("data"))
+    shapes = _shapes(graph, shape)
+    conv_macs, macs = _macs(graph, shapes)
+    stages["output"] = shapes[graph.list_outputs()[0]]
     # A frozen weight is a parameter all the same; a running statistic never is.
     numbers = (p for p in net.collect_params().values() if p._differentiable)
     result = ModelSummary(
