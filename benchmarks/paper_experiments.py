@@ -235,7 +235,7 @@ def _small() -> tuple[Experiment, ...]:
                 Row("momentum", _thin(56), {}, {"optimizer": "sgd"}),
                 Row("Muon", _thin(56), {}, _MUON),
             ),
-            note="Muon has a batch, a rate and a decay of its own, those of the recipe 'muon'.",
+            note="Muon has the batch, rate, momentum and decay of the recipe 'muon'.",
         ),
     )  # fmt: skip
 
