@@ -235,7 +235,8 @@ def _small() -> tuple[Experiment, ...]:
                 Row("momentum", _thin(56), {}, {"optimizer": "sgd"}),
                 Row("Muon", _thin(56), {}, _MUON),
             ),
-            note="Muon has the batch, rate, momentum and decay of the recipe 'muon'.",
+            note="Muon has the batch, rate, momentum and decay of the recipe 'muon'; only the "
+            "short budget spares norms and biases the decay, as that recipe does.",
         ),
     )  # fmt: skip
 

@@ -43,11 +43,11 @@ def train_batches(data, size=8, group=ALONE):
     )
 
 
-def trained(model, data, group=ALONE, size=8, wrap=None, **settings):
+def trained(model, data, group=ALONE, size=8, wrap=None, recipe=TWENTY, **settings):
     """Trains 20 steps; the history."""
     training = train_batches(data, size, group)
     return fit(
-        model, TWENTY, wrap(training) if wrap else training, batches(dataset(21), 10, group),
+        model, recipe, wrap(training) if wrap else training, batches(dataset(21), 10, group),
         classes=3, progress=False, **settings,
     )  # fmt: skip
 
@@ -91,14 +91,16 @@ def fail():
     raise ValueError("this worker alone has an error")
 
 
+def save_weights(model, path):
+    named = model._collect_params_with_prefix()
+    np.savez(path, **{name: p.data().asnumpy() for name, p in named.items()})
+
+
 def compare(group, kvstore, folder):
     """What differs from one process only by rounding: losses and weights, for the test to see."""
     model = net(zero_init=True, **FROZEN)
     history = trained(model, dataset(PICTURES), group, kvstore=kvstore)
-    named = model._collect_params_with_prefix()
-    np.savez(
-        folder / f"frozen{group.rank}.npz", **{n: p.data().asnumpy() for n, p in named.items()}
-    )
+    save_weights(model, folder / f"frozen{group.rank}.npz")
     uneven = [len(train_batches(dataset(count), 4, group)(0)) for count in (17, 18)]
 
     def poisoned(training):
@@ -120,6 +122,19 @@ def compare(group, kvstore, folder):
     (folder / f"compare{group.rank}.json").write_text(json.dumps(found))
 
 
+def drift(group, kvstore, folder):
+    """Weights by Muon, whose products may round otherwise on one worker: far astray here."""
+    model = net(zero_init=True)
+
+    def astray():
+        model.output.weight.set_data(1.01 * model.output.weight.data())
+
+    wrap = partial(disturbed, at=(1, 1), disturb=astray) if group.rank else None
+    recipe = replace(TWENTY, optimizer="muon")
+    trained(model, dataset(PICTURES), group, wrap=wrap, recipe=recipe, workers=0, kvstore=kvstore)
+    save_weights(model, folder / f"drift{group.rank}.npz")
+
+
 def main(kvstore, folder, what=""):
     folder, group = Path(folder), join(kvstore)
     wrap = None
@@ -137,6 +152,7 @@ def main(kvstore, folder, what=""):
     history = trained(model, dataset(PICTURES), group, wrap=wrap, workers=0, **settings)
     if what == "compare":
         compare(group, kvstore, folder)
+        drift(group, kvstore, folder)
     return 0 if history.completed else {signal.SIGTERM: 75, signal.SIGINT: 130}[history.stopped_by]
 
 

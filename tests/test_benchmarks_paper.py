@@ -152,8 +152,14 @@ def test_smaller_budgets_warm_up_less(modules):
 
 
 def test_the_row_of_muon_steps_as_its_recipe_does(modules):
-    rows = modules[3].EXPERIMENTS["optimizer"].rows
-    changed = next(row.recipe for row in rows if row.label == "Muon")
+    _, plan, _, experiments = modules
+    experiment = experiments.EXPERIMENTS["optimizer"]
+    row = next(row for row in experiment.rows if row.label == "Muon")
+    changed = row.recipe
+    for budget, spared in (("smoke", False), ("short", True), ("full", False)):
+        recipe = asdict(plan.of_row(experiment, row, plan.BUDGETS[budget], seed=0).recipe)
+        assert {name: recipe[name] for name in changed} == changed
+        assert recipe["no_wd"] == spared
     muon, short = asdict(RECIPES["muon"]), asdict(RECIPES["short"])
     others = {name for name in muon if muon[name] != short[name]} - {"name", "source"}
     assert changed == {name: muon[name] for name in others - {"epsilon", "crop_padding"}}

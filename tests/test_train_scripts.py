@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,6 +70,21 @@ def test_recipes_fill_what_the_flags_leave_out():
     assert recipe_of("--dataset", "digits").name == "digits"
     assert recipe_of("--recipe", "paper", "--no-wd").no_wd
     assert not recipe_of("--recipe", "tricks", "--mix-up", "0").mixup
+
+
+def test_rates_of_another_optimizer_are_warned_of(caplog):
+    parser = script("cifar10_train").make_parser()
+    for flags, told in (
+        (("--optimizer", "muon"), "lr and wd of the recipe gluon suit the optimizer nag, not muon"),
+        (("--optimizer", "muon", "--lr", "0.1"), "wd of the recipe gluon .* give --wd too"),
+        (("--recipe", "muon", "--optimizer", "sgd", "--wd", "0"), "lr of .* muon, not sgd"),
+        (("--optimizer", "muon", "--lr", "0.1", "--wd", "0.02"), None),
+        (("--recipe", "muon"), None),
+        (("--optimizer", "sgd"), None),
+    ):
+        caplog.clear()
+        script("cli").warn_of_rates(parser.parse_args(list(flags)), recipe_of(*flags))
+        assert re.search(told, caplog.text) if told else not caplog.text, flags
 
 
 def test_no_progressive_sizes_can_be_asked_for():

@@ -101,6 +101,11 @@ def test_two_workers_train_as_one_with_the_whole_batch(quiet):
     close(weights[0], arrays(model))
 
 
+def test_workers_whose_weights_drift_apart_end_an_epoch_with_the_first_ones(quiet):
+    first, second = (dict(np.load(quiet / f"drift{rank}.npz")) for rank in (0, 1))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
 def test_workers_have_as_many_steps_and_leave_out_the_same_ones(quiet):
     first, second = (json.loads((quiet / f"compare{rank}.json").read_text()) for rank in (0, 1))
     assert first["uneven"] == [2, 3] and second["uneven"] == [3, 3]

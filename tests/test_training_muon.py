@@ -1,5 +1,7 @@
 """Muon against its definition, written out in NumPy; on arrays that are made here."""
 
+import warnings
+
 import numpy as np
 import pytest
 from small import net, train_batches, validation_batches
@@ -114,9 +116,21 @@ def test_where_no_gradient_came_yet_the_decay_alone_moves():
 def test_clipped_gradients_are_clipped_ahead_of_the_momentum():
     weights, gradients = drawn(0), [drawn(1), drawn(2)]
     clipped = [[np.clip(g, -0.5, 0.5) for g in step] for step in gradients]
-    results = updated(weights, gradients, clip_gradient=0.5)
+    larger = [[10 * g for g in step] for step in gradients]
+    results = updated(weights, larger, rescale_grad=0.1, clip_gradient=0.5)
     for a, b in zip(results, updated(weights, clipped)):
         assert a == pytest.approx(b, abs=1e-6)
+    unclipped = updated(weights, gradients, clip_gradient=0)
+    for a, b in zip(unclipped, updated(weights, gradients)):
+        assert np.array_equal(a, b)
+
+
+def test_hundreds_of_parameters_of_one_shape_are_each_stepped():
+    shapes = [(7,)] * 600 + [(4, 3, 1, 1)] * 300
+    weights, gradients = drawn(0, shapes), [drawn(1, shapes), drawn(2, shapes)]
+    for i, result in enumerate(updated(weights, gradients)):
+        expected = defined(weights[i], [step[i] for step in gradients])
+        assert result == pytest.approx(expected, abs=2e-5), i
 
 
 def test_a_lone_parameter_is_stepped_as_among_others():
@@ -131,8 +145,10 @@ def test_a_lone_parameter_is_stepped_as_among_others():
 
 
 def test_other_than_float32_is_refused():
-    with pytest.raises(ValueError, match="float32 parameters, not float16"):
-        Muon().create_state(0, mx.nd.zeros((2, 2), dtype="float16"))
+    half = mx.nd.zeros((2, 2), dtype="float16")
+    with warnings.catch_warnings(), pytest.raises(ValueError, match="float32 parameters: leave"):
+        warnings.simplefilter("error")
+        mx.optimizer.get_updater(Muon())([0], [half], [half])
     with pytest.raises(ValueError, match="no multi_precision"):
         Muon(multi_precision=True)
 

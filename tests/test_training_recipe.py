@@ -1,9 +1,10 @@
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
+from gluon_ran.data import DataError
 from gluon_ran.training import RECIPES, Recipe, get_recipe, lr_at
 from gluon_ran.training.recipe import size_at
 
@@ -113,6 +114,20 @@ def test_sizes_follow_each_other_and_end_in_the_pictures_own():
 def test_sizes_that_make_no_sense_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
         get_recipe("gluon", epochs=4, progressive_sizes=sizes)
+
+
+def test_a_recipe_varies_pictures_as_its_fields_say():
+    varied = {"crop_padding": 3, "crop_mode": "reflect", "flip": "none", "cutout": 5, "rotation": 7}
+    recipe = get_recipe("gluon", **varied, least_area=0.2, aspect=1.5, jitter=0.3, lighting=0.05)
+    assert asdict(recipe.augmentation()) == varied
+    assert asdict(recipe.train_transform((8, 16))) == {
+        "size": (8, 16), "area": (0.2, 1.0), "aspect": (1 / 1.5, 1.5), "flip": "none",
+        "brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "lighting": 0.05,
+    }  # fmt: skip
+    with pytest.raises(DataError, match="crop_mode 'wrap' is unknown"):
+        get_recipe("gluon", crop_mode="wrap").augmentation()
+    with pytest.raises(DataError, match="flip"):
+        get_recipe("gluon", flip="alternating").train_transform(8)
 
 
 def test_imagenet_paper_recipe_decays_at_the_papers_iterations():

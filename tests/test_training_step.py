@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small import RECIPE, net, train_batches
@@ -30,11 +32,20 @@ def stepped(devices, kvstore="local", count=None, steps=3, recipe=RECIPE):
     return stepper, results
 
 
-@pytest.mark.parametrize("kvstore", ["local", "device"])
-@pytest.mark.parametrize("devices, count", [(2, 8), (2, 7), (3, 7), (3, 2)])
-def test_several_devices_make_the_update_of_one_with_the_whole_batch(devices, count, kvstore):
-    one, expected = stepped(1, count=count)
-    several, results = stepped(devices, kvstore, count)
+@pytest.mark.parametrize(
+    "devices, count, kvstore, optimizer",
+    [
+        *((*each, kvstore, "nag") for each in ((2, 8), (2, 7), (3, 7), (3, 2))
+          for kvstore in ("local", "device")),
+        (3, 7, "device", "muon"),
+    ],
+)  # fmt: skip
+def test_several_devices_make_the_update_of_one_with_the_whole_batch(
+    devices, count, kvstore, optimizer
+):
+    recipe = replace(RECIPE, optimizer=optimizer)
+    one, expected = stepped(1, count=count, recipe=recipe)
+    several, results = stepped(devices, kvstore, count, recipe=recipe)
     assert [r.loss for r in results] == pytest.approx([r.loss for r in expected], rel=1e-4)
     assert [r.hits for r in results] == [r.hits for r in expected]
     assert np.isfinite([r.loss for r in expected]).all()
@@ -88,6 +99,7 @@ def test_a_step_of_muon_spares_what_is_frozen_and_what_has_no_decay():
     model = net(zero_init=True)
     model.initialize()
     model.freeze(1)
+    model.output.bias.set_data(mx.nd.ones(3))  # zeros have nothing to decay
     stepper = Stepper(model, recipe, [mx.cpu()], "local")
     before = weights(stepper)
     stepper(*batch(), lr=0.1)

@@ -15,13 +15,11 @@ from flags import STREAM
 from gluon_ran._files import sha256_of
 from gluon_ran.data import (
     SPLITS,
-    Augmentation,
     Batches,
     Dataset,
     Normalization,
     RecordBatches,
     RecordFile,
-    TrainTransform,
     ValidationTransform,
     describe_classes,
     describe_imbalance,
@@ -94,7 +92,7 @@ class InMemory:
             seed=recipe.seed,
             epoch=epoch,
             shuffle=True,
-            augmentation=augmentation_of(recipe),
+            augmentation=recipe.augmentation(),
             num_parts=group.count,
             part_index=group.rank,
         )
@@ -158,7 +156,7 @@ class Streamed:
         return RecordBatches(
             self.train,
             recipe.batch_size * devices,
-            transform_of(recipe, self.size),
+            recipe.train_transform(self.size),
             normalization,
             seed=recipe.seed,
             epoch=epoch,
@@ -204,39 +202,6 @@ def open_source(
     return Streamed(*open_record_pair(data_dir, settings["broken"], class_names), **settings)
 
 
-def augmentation_of(recipe: Recipe) -> Augmentation:
-    """How a recipe varies the training pictures of a data set in memory.
-
-    Raises:
-        DataError: a value that the augmentation does not take.
-    """
-    return Augmentation(
-        crop_padding=recipe.crop_padding,
-        crop_mode=recipe.crop_mode,
-        flip=recipe.flip,
-        cutout=recipe.cutout,
-        rotation=recipe.rotation,
-    )
-
-
-def transform_of(recipe: Recipe, size: tuple[int, int]) -> TrainTransform:
-    """How a recipe varies the training pictures of a stream, and brings them to a size.
-
-    Raises:
-        DataError: a value that the transform does not take.
-    """
-    return TrainTransform(
-        size,
-        area=(recipe.least_area, 1.0),
-        aspect=(1 / recipe.aspect, recipe.aspect),
-        flip=recipe.flip,
-        brightness=recipe.jitter,
-        contrast=recipe.jitter,
-        saturation=recipe.jitter,
-        lighting=recipe.lighting,
-    )
-
-
 def check_recipe(recipe: Recipe, dataset: str) -> None:
     """Refuses a recipe that the pictures can't be varied or normalised by, before any is read.
 
@@ -244,7 +209,7 @@ def check_recipe(recipe: Recipe, dataset: str) -> None:
         ValueError, DataError: says which value, and what else to give.
     """
     if dataset != STREAM:
-        augmentation_of(recipe)
+        recipe.augmentation()
         return
     if recipe.flip == "alternating":
         raise ValueError("--flip alternating is for data sets in memory: give random or none")
@@ -253,7 +218,7 @@ def check_recipe(recipe: Recipe, dataset: str) -> None:
             f"--normalization {recipe.normalization} needs all pictures in memory: leave it out "
             "for ImageNet's usual one"
         )
-    transform_of(recipe, (1, 1))
+    recipe.train_transform((1, 1))
 
 
 def check_size(

@@ -192,6 +192,8 @@ def _train_from(start: int, state: dict[str, Any], work: _Work) -> None:
             _leave(epoch, meter, work)
             return
         try:
+            # Products of matrices, as in Muon's steps, may round otherwise on another machine.
+            work.stepper.give_out_weights()
             with _saved_ahead_of_broken_data(epoch, meter, saver):
                 result = _result(epoch, meter, work)
         except _Stopped:

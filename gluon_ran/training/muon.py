@@ -3,6 +3,9 @@
 Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024), and its
 use on CIFAR-10 with convolutions in "airbench". A gradient's few great directions no longer decide
 the step alone, so that a network learns from all of them from the first epochs on.
+
+There it is for hidden layers, with another optimizer for the rest. Here it takes all parameters:
+the stem and the classifier as any weight, vectors by steps of a tenth of the size.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ import mxnet as mx
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _TURNS = 5
 _LEAST_NORM = 1e-12
-# Steps of vectors as large as those of weights cost 2 points of accuracy in six epochs of CIFAR-10.
+# With 1 in its place cifar_attention56_thin was 2 points worse after six epochs of CIFAR-10, on
+# 5,000 pictures held out of the training set, one run each.
 _VECTOR_SHARE = 0.1
 
 
@@ -89,8 +93,14 @@ class Muon(mx.optimizer.Optimizer):
     def create_state(self, index: int, weight: mx.nd.NDArray) -> mx.nd.NDArray:
         """The momentum of a parameter."""
         if weight.dtype != np.float32:
-            raise ValueError(f"Muon trains float32 parameters, not {np.dtype(weight.dtype).name}")
+            raise ValueError(
+                "Muon trains float32 parameters: leave casting to the graph, as `fit` does"
+            )
         return mx.nd.zeros(weight.shape, weight.context)
+
+    def create_state_multi_precision(self, index: int, weight: mx.nd.NDArray) -> mx.nd.NDArray:
+        """The momentum of a parameter, without MXNet's advice to set `multi_precision`."""
+        return self.create_state(index, weight)
 
     def update(
         self,
@@ -109,7 +119,7 @@ class Muon(mx.optimizer.Optimizer):
             alike[array.shape].append(place)
         for places in alike.values():
             gradients = mx.nd.stack(*(grad[i] for i in places)) * self.rescale_grad
-            if self.clip_gradient is not None:
+            if self.clip_gradient:  # None or 0, as MXNet's own optimizers take it
                 gradients = gradients.clip(-self.clip_gradient, self.clip_gradient)
             momenta = mx.nd.stack(*(state[i] for i in places)) * self.momentum + gradients
             steps = _steps(gradients + self.momentum * momenta)

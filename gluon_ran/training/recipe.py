@@ -7,6 +7,8 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from gluon_ran.data import Augmentation, TrainTransform
+
 OPTIMIZERS = ("nag", "sgd", "muon")
 LR_MODES = ("step", "cosine")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -55,7 +57,8 @@ class Recipe:
         seed: all randomness comes from it, the epoch and the step.
 
     Data sets in memory are varied by `crop_padding` to `rotation`, streamed ones by `flip` and by
-    `least_area` to `lighting`. Label noise is for data sets in memory.
+    `least_area` to `lighting`: by `augmentation` and `train_transform`, which the training scripts
+    call. `fit` takes batches as they come. Label noise is for data sets in memory.
     """
 
     name: str
@@ -143,6 +146,40 @@ class Recipe:
                 "pictures' own size: give fewer there, or more in all"
             )
 
+    def augmentation(self) -> Augmentation:
+        """How the training pictures of a data set in memory are varied, for `Batches`.
+
+        Raises:
+            DataError: a value that the augmentation does not take.
+        """
+        return Augmentation(
+            crop_padding=self.crop_padding,
+            crop_mode=self.crop_mode,
+            flip=self.flip,
+            cutout=self.cutout,
+            rotation=self.rotation,
+        )
+
+    def train_transform(self, size: int | tuple[int, int]) -> TrainTransform:
+        """How the training pictures of a stream are varied, for `RecordBatches`.
+
+        Args:
+            size: what they are brought to: a side or (height, width) in pixels.
+
+        Raises:
+            DataError: a value that the transform does not take.
+        """
+        return TrainTransform(
+            size,
+            area=(self.least_area, 1.0),
+            aspect=(1 / self.aspect, self.aspect),
+            flip=self.flip,
+            brightness=self.jitter,
+            contrast=self.jitter,
+            saturation=self.jitter,
+            lighting=self.lighting,
+        )
+
     def to_json(self) -> str:
         """The Recipe as JSON text, a field a key."""
         return json.dumps(asdict(self), indent=2) + "\n"
@@ -223,8 +260,8 @@ RECIPES = {
         replace(
             _SHORT,
             name="muon",
-            source="ours, 'short' by Muon, in large batches, which cost less time; batch, rate and"
-            " momentum narrowed down on 5,000 of the training pictures",
+            source="ours, 'short' by Muon, in large batches; batch, rate and momentum narrowed down"
+            " on 5,000 of the training pictures",
             batch_size=512,
             optimizer="muon",
             lr=0.09,
