@@ -83,7 +83,7 @@ def test_rates_of_another_optimizer_are_warned_of(caplog):
         (("--optimizer", "sgd"), None),
     ):
         caplog.clear()
-        script("cli").warn_of_rates(parser.parse_args(list(flags)), recipe_of(*flags))
+        script("flags").warn_of_rates(parser.parse_args(list(flags)), recipe_of(*flags))
         assert re.search(told, caplog.text) if told else not caplog.text, flags
 
 

@@ -26,6 +26,7 @@ from flags import (
     recipe_from,
     recipe_table,
     usual_recipe,
+    warn_of_rates,
 )
 from make_run import check_unchanged
 from shared_run import make_shared_run
@@ -36,7 +37,7 @@ from gluon_ran import training
 from gluon_ran.data import DATASETS, OWN
 from gluon_ran.models import build
 from gluon_ran.models.specs import DEPTHS
-from gluon_ran.training import KVSTORES, RECIPES, Group, Recipe, RunDirectory, Trained
+from gluon_ran.training import KVSTORES, Group, RunDirectory, Trained
 from gluon_ran.training.monitor import LOG
 from gluon_ran.training.run import RunLocked
 
@@ -229,21 +230,9 @@ def train(args: argparse.Namespace) -> int:
             # In the log of a run nothing belongs of a process that may not write to it.
             stack.enter_context(run.writing())
             _log_to_file((args.log_dir or run.path) / "train.log")
-        if not args.resume:
-            warn_of_rates(args, asked)
+            if not args.resume:
+                warn_of_rates(args, asked)
         return _train(args, run, source, trained, contexts, group)
-
-
-def warn_of_rates(args: argparse.Namespace, recipe: Recipe) -> None:
-    """Warns where rate or decay are left as the recipe has them for a very different optimizer."""
-    usual = RECIPES[recipe.name].optimizer
-    left = [flag for flag in ("lr", "wd") if getattr(args, flag) is None]
-    if left and (usual == "muon") != (recipe.optimizer == "muon"):
-        LOG.warning(
-            "%s of the recipe %s suit the optimizer %s, not %s: give %s too",
-            " and ".join(left), recipe.name, usual, recipe.optimizer,
-            " and ".join(f"--{flag}" for flag in left),
-        )  # fmt: skip
 
 
 def _train(

@@ -16,6 +16,7 @@ from gluon_ran.models.spec import ATTENTIONS, LEARNINGS, MASKS, UNITS
 from gluon_ran.models.zoo import did_you_mean
 from gluon_ran.training import RECIPES, Recipe
 from gluon_ran.training import recipe as recipes
+from gluon_ran.training.monitor import LOG
 
 # Pictures of RecordIO files that are never in memory all at once.
 STREAM = "stream"
@@ -212,6 +213,18 @@ def recipe_from(args: argparse.Namespace) -> Recipe:
     """The recipe that the flags name, with the fields that they set."""
     name = args.recipe or usual_recipe(args.dataset or args.usual_dataset).name
     return training.get_recipe(name, **given(args, Recipe))
+
+
+def warn_of_rates(args: argparse.Namespace, recipe: Recipe) -> None:
+    """Warns where rate or decay are left as the recipe has them for a very different optimizer."""
+    usual = RECIPES[recipe.name].optimizer
+    left = [flag for flag in ("lr", "wd") if getattr(args, flag) is None]
+    if left and (usual == "muon") != (recipe.optimizer == "muon"):
+        LOG.warning(
+            "%s of the recipe %s suit the optimizer %s, not %s: give %s too",
+            " and ".join(left), recipe.name, usual, recipe.optimizer,
+            " and ".join(f"--{flag}" for flag in left),
+        )  # fmt: skip
 
 
 def usual_recipe(dataset: str | None) -> Recipe:
