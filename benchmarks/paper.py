@@ -20,7 +20,7 @@ from types import FrameType
 
 from paper_experiments import EXPERIMENTS
 from paper_plan import BUDGETS, Planned, plan
-from paper_runs import RESULT_FOLDER, Stopped, Trainer
+from paper_runs import RESULT_FOLDER, Stopped, Trainer, is_done
 from provenance import RESULTS
 
 from gluon_ran.training.recipe import DTYPES
@@ -114,6 +114,7 @@ def budget_table() -> str:
 def show_list(args: argparse.Namespace) -> int:
     """Prints each experiment with its rows, and which budgets each row has results of."""
     seeds = {budget.name: _seeds_there(args.results / budget.name) for budget in BUDGETS.values()}
+    unfit: dict[str, None] = {}
     for experiment in EXPERIMENTS.values():
         print(f"{experiment.name}: {experiment.title} ({experiment.source})")
         for row in experiment.rows:
@@ -123,7 +124,7 @@ def show_list(args: argparse.Namespace) -> int:
                 for dtype in (None, *DTYPES):
                     known = sorted({*budget.seeds, *seeds[budget.name]})
                     runs = plan([experiment], budget, known, dtype, [row])
-                    there = {each.name for each in runs if each.result(args.results).exists()}
+                    there = {each.name for each in runs if _is_there(each, args.results, unfit)}
                     name = budget.name + (f" in {dtype}" if dtype else "")
                     count = f"{len(there)}/{max(len(budget.seeds), len(there))}"
                     done += [f"{name} {count}"] if there - taken else []
@@ -131,7 +132,18 @@ def show_list(args: argparse.Namespace) -> int:
             paper = row.published
             error = f"{paper.error:g} % {paper.origin}" if paper else "-"
             print(f"  {row.label:<42} {error:<20} {', '.join(done)}".rstrip())
-    return 0
+    for problem in unfit:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if unfit else 0
+
+
+def _is_there(planned: Planned, results: Path, unfit: dict[str, None]) -> bool:
+    """Whether a result is there; why it is of no use goes to `unfit`."""
+    try:
+        return is_done(planned, results)
+    except ValueError as error:
+        unfit[str(error)] = None
+        return False
 
 
 def _seeds_there(folder: Path) -> set[int]:

@@ -57,7 +57,10 @@ BUDGETS = {
             {"epochs": 4, "progressive_sizes": ((16, 2), (24, 1)), "dtype": "bfloat16"},
             flags=("--zero-init",), seeds=(0, 1),
         ),
-        Budget("full", "the paper's or the port's own recipe, to its end", comparable=True),
+        Budget(
+            "full", "the paper's or the port's own recipe, as far as it is known, to its end; the "
+            "thin networks are inferred from the paper's parameter counts", comparable=True,
+        ),
     )
 }  # fmt: skip
 

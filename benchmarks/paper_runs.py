@@ -98,7 +98,7 @@ class Trainer:
         """
         path = planned.result(self._args.results)
         there = is_done(planned, self._args.results)
-        told, asked = read_result(path)["data"] if there else None, self._data_of(planned)
+        told, asked = read_result(path).get("data") if there else None, self._data_of(planned)
         if there and told != asked:
             raise ValueError(
                 f"{path} is of --data {told!r}, this call of {asked!r}: give the same, or another "
@@ -179,16 +179,34 @@ class Trainer:
         return result["final_top1"]
 
     def _note_how(self, run: Path, planned: Planned, flags: Sequence[str]) -> dict[str, Any]:
-        """How a run is trained, which is kept beside it, as the result may come by a later call."""
+        """How a run is trained, which is kept beside it, as the result may come by a later call.
+
+        A run that goes on keeps what its first call noted, and the commits that it went on by.
+
+        Raises:
+            ValueError: it goes on with other data than it began with.
+        """
         path = run.parent / f".{run.name}.how.json"
-        if path.exists() and _trained_to_the_end(run, planned):
-            return json.loads(path.read_text(encoding="utf-8"))
+        now = commit()
         how = {
             "trained_by": shlex.join(["python", _TRAIN, *flags]),
             "threads": self._threads,
             "data": self._data_of(planned),
-            "commit": commit(),
+            "commit": now,
         }
+        noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        if noted and _trained_to_the_end(run, planned):
+            return noted
+        if noted and _has_begun(run):
+            if noted["data"] != how["data"]:
+                raise ValueError(
+                    f"{run} was begun with --data {noted['data']!r}, and this call has "
+                    f"{how['data']!r}: give the same, or take the run away"
+                )
+            how = noted
+            later = how.get("later_commits", [])
+            if now not in (how["commit"], *later):
+                how["later_commits"] = [*later, now]
         write_json(path, how)
         return how
 
@@ -229,6 +247,13 @@ def _terminate(process: subprocess.Popen) -> None:
         process.stdin.flush()
     except BrokenPipeError:  # it has ended
         pass
+
+
+def _has_begun(run: Path) -> bool:
+    try:
+        return RunDirectory.open(run).has_checkpoint()
+    except RunError:
+        return False
 
 
 def _trained_to_the_end(run: Path, planned: Planned) -> bool:

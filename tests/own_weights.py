@@ -29,6 +29,7 @@ def own_nets(tmp_path_factory):
         "plain": Card(replace(TINY, modules=(0,)), NORMALIZATION),
         "base": Card(Baseline("cifar_resnet20_v2", 3), NORMALIZATION),
         "unknown": Card(TINY),
+        "grey": Card(replace(TINY, in_channels=1)),
     }
     built = {}
     for name, card in cards.items():

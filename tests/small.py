@@ -1,4 +1,4 @@
-"""A network and data small enough to train in a second."""
+"""A network and data small enough to train in half a second."""
 
 from dataclasses import replace
 
@@ -15,17 +15,21 @@ SPEC = Spec(
     stem_width=8,
     widths=(16, 32),
     strides=(1, 2),
-    modules=(1, 1),
-    mask_depths=(2, 1),
+    modules=(1, 0),
+    mask_depths=(2, 0),
     units_before=(1, 1),
     units_after=(0, 0),
+    t=1,
     classes=3,
 )
+
+# A module in each stage.
+TWO_MODULES = replace(SPEC, name="two modules", modules=(1, 1), mask_depths=(2, 1), t=2)
 
 # One module, built in a moment.
 TINY = replace(
     SPEC, name="tiny", widths=(16,), strides=(1,), modules=(1,), mask_depths=(1,),
-    units_before=(1,), units_after=(0,), t=1,
+    units_before=(1,), units_after=(0,),
 )  # fmt: skip
 
 RECIPE = Recipe(

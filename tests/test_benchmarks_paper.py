@@ -326,6 +326,39 @@ def test_list_names_every_experiment_and_what_is_done(modules, run, tmp_path, ca
         assert any(line.startswith(f"{name}:") for line in lines)
 
 
+def test_list_names_a_result_that_is_damaged_and_counts_it_not(modules, run, tmp_path, capsys):
+    flags = ("mask-structure", "--rows", "local", "--budget", "smoke")
+    assert run(*flags) == 0
+    (path,) = (tmp_path / "results" / "smoke").iterdir()
+    path.write_bytes(path.read_bytes()[:-10])
+    capsys.readouterr()
+    assert modules[0].main(["list", "--results", str(tmp_path / "results")]) == 1
+    out, err = capsys.readouterr()
+    assert "smoke" not in out and err.startswith("error: ") and path.name in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_run_that_goes_on_keeps_what_it_began_by(
+    modules, run, cifar, tmp_path, monkeypatch, capsys
+):
+    flags = ("mask-structure", "--rows", "local", "--budget", "smoke")
+    for name in ("first", "second", "third", "second"):
+        monkeypatch.setattr(modules[2], "commit", lambda name=name: name)
+        assert run(*flags, "--data", "a copy", fail=True) == 1
+        (how,) = (tmp_path / "runs" / "smoke").glob(".*.how.json")
+        directory = tmp_path / "runs" / "smoke" / how.name[1 : -len(".how.json")]
+        if name == "first":  # it has saved a checkpoint before it failed
+            RunDirectory.start(directory, SPEC, get_recipe("digits", epochs=1), data_record())
+            (directory / "checkpoints").mkdir()
+            (directory / "checkpoints" / "epoch-0000-step-000001.json").write_text("{}")
+    found = json.loads(how.read_text())
+    assert (found["commit"], found["later_commits"]) == ("first", ["second", "third"])
+    capsys.readouterr()
+    assert run(*flags, "--data", "another", fail=True) == 1
+    assert "was begun with --data 'a copy', and this call has 'another'" in capsys.readouterr().err
+    assert json.loads(how.read_text()) == found
+
+
 def test_list_counts_each_precision(modules, run, tmp_path, capsys):
     flags = ("mask-structure", "--rows", "local", "--budget", "smoke", "--dtype", "bfloat16")
     assert run(*flags) == 0

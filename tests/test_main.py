@@ -1,6 +1,7 @@
 """`python -m gluon_ran`: what each command prints and writes."""
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -35,7 +36,8 @@ def as_json(capfd, *argv, code=0):
 def test_list_names_all_networks_and_weights(capfd):
     lines = output(capfd, "list", "--root", "root").splitlines()
     assert [line.split()[0] for line in lines[1:]] == [
-        *list_models(), *list_baselines(), "bare", "base", "embedding", "plain", "tiny", "unknown",
+        *list_models(), *list_baselines(), "bare", "base", "embedding", "grey", "plain", "tiny",
+        "unknown",
     ]  # fmt: skip
     assert lines[-2].endswith("93.12 % on channels") and lines[-1].endswith("yes")
     assert len(output(capfd, "list").splitlines()) == 1 + len(list_models() + list_baselines())
@@ -149,6 +151,12 @@ def test_masks_are_the_networks(capfd, nets):
     assert module["shape"] == [16, 24, 16]
     assert module["mean"] == pytest.approx(float(mask.mean().asscalar()), rel=1e-4)
     assert "written: masks.png, m.npz" in output(capfd, *argv)
+    end, other_end = os.pipe()
+    os.write(other_end, Path("a.png").read_bytes())
+    os.close(other_end)
+    (same,) = as_json(capfd, "masks", f"/dev/fd/{end}", *MODEL)["modules"]
+    os.close(end)
+    assert same == module
 
 
 @pytest.mark.filterwarnings("ignore:.*Cannot decide type")

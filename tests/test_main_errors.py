@@ -54,7 +54,14 @@ def test_broken_pictures_are_named_and_the_others_go_on(capfd, tmp_path):
         ("predict a.png --model root/unknown.params", "does not tell how its pictures are norm"),
         ("predict a.png --model root/tiny.params --size 17", "multiples of 2; got 17x17"),
         ("predict a.png --model x --root ftp://x", "address that begins with http"),
+        (
+            "predict a.png --model x --root http://127.0.0.1:9",
+            "x.json could not be downloaded",
+        ),
+        ("predict a.png --model root/tiny.params --root root", "--root is where a name is looked"),
+        ("predict a.png --model root/grey.params", "takes pictures of 1 channels, and files are"),
         ("masks nothere --model root/tiny.params", "nothere can't be read"),
+        ("masks a.png", "no run is called cifar_attention56_thin"),
         ("masks a.png --model root/base.params", "cifar_resnet20_v2 has no attention modules"),
         ("masks a.png --model root/plain.params", "tiny has no attention modules"),
         ("masks a.png --model root/tiny.params --channels 16", "have the channels? 16"),
@@ -71,7 +78,9 @@ def test_broken_pictures_are_named_and_the_others_go_on(capfd, tmp_path):
         ("convert nothere.npz --out x.params", "there is no file nothere.npz"),
     ],
 )
-def test_bad_input_is_an_error_in_one_line(capfd, argv, message, tmp_path, nets):
+def test_bad_input_is_an_error_in_one_line(capfd, argv, message, tmp_path, nets, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between attempts to download
     if "onnx" in argv:
         pytest.importorskip("onnxruntime")
     picture("red", 1).save("a.png")
@@ -97,6 +106,7 @@ def test_bad_input_is_an_error_in_one_line(capfd, argv, message, tmp_path, nets)
         "export --model tiny", "export --model tiny --out x.onnx --precision int8",
         "export --model tiny --out x.onnx --precision bfloat16", "convert theirs.npz",
         "export --model tiny --out x.onnx --format symbol", "export --model tiny --out x.params",
+        "export --model tiny --out root --format symbol",
     ],
 )  # fmt: skip
 def test_a_wrong_command_line_is_told_from_an_error(capfd, argv):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import resource
@@ -210,6 +211,19 @@ def test_a_kill_between_the_two_files_shows(weights, monkeypatch, survived):
         with pytest.raises(WeightsError, match="card of other weights"):
             read_card(weights)
     assert list(nd.load(str(weights))) == ["a", "b"]
+
+
+def test_weights_without_the_right_to_read_them_are_an_error_of_their_own(tmp_path, monkeypatch):
+    """As for a file of another user's, which the superuser reads all the same."""
+    path = tmp_path / "net.params"
+    save_with_card({"a": nd.ones(1)}, Card(find_spec(THIN)), path)
+
+    def denied(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("gluon_ran.models.card.sha256_of", denied)
+    with pytest.raises(WeightsError, match=r"net.params can't be read \(Permission denied\)"):
+        read_card(path)
 
 
 def test_a_disk_that_is_full_leaves_the_weights_that_were_there(tmp_path):

@@ -221,12 +221,17 @@ def test_a_name_without_weights_is_told_those_with(root):
         get_model(NAME, pretrained=True)
 
 
-@pytest.mark.parametrize("name", ["../weights/x", "/elsewhere/x", "..", ".hidden", "", "a\\b"])
+@pytest.mark.parametrize("name", ["../x", "{}/x", "sub/x", ".hidden", "", "a\\b"])
 def test_a_name_never_leaves_its_folder(root, name, tmp_path):
-    put(tmp_path, "x")
-    put(root, "hidden")
+    """Each of these has its files, where a name were taken for a path."""
+    for folder, stem in (
+        (tmp_path, "x"), (root / "sub", "x"), (root, ".hidden"), (root, ""), (root, "a\\b"),
+    ):  # fmt: skip
+        folder.mkdir(exist_ok=True)
+        for suffix in (".params", ".json"):
+            shutil.copy(root / f"{NAME}{suffix}", folder / f"{stem}{suffix}")
     with pytest.raises(WeightsError, match="there are no weights for"):
-        find_pretrained(name, root / "..")
+        find_pretrained(name.format(tmp_path), root)
 
 
 def test_yes_is_no_name_of_weights(root):

@@ -54,22 +54,21 @@ def test_every_network_runs_and_all_of_it_learns(name):
     assert len(found) == len(trained)
     plain = [net(x) for x in (small, large)]
     assert [scores.shape for scores in plain] == [(4, 7), (2, 7)]
-    net.hybridize()
-    for x, expected in zip((small, large), plain):
-        assert_close(net(x), expected, 1e-5)
-    check_training(net, small, found)
-
-
-def check_training(net, x, plain):
-    """As it is trained: hybridized, in oneDNN's layout, with gradients added in place."""
+    deep = net.spec.trunk_depth > 92
+    if not deep:  # A graph of deep networks takes MXNet seconds: they have the next one alone.
+        net.hybridize()
+        for x, expected in zip((small, large), plain):
+            assert_close(net(x), expected, 1e-5)
+    # As it is trained: hybridized, in oneDNN's layout, with gradients added in place.
     net.blocked = True
     net.hybridize(static_alloc=True, static_shape=True)
-    first, found = gradients(net, x), gradients(net, x)
-    for key, gradient in found.items():
+    assert_close(net(small), plain[0], 1e-5)
+    first, second = gradients(net, small), gradients(net, small)
+    for key, gradient in second.items():
         assert_same(gradient, first[key])
-    if net.spec.trunk_depth <= 92:  # Rounding grows with depth, through ever more kinks.
-        assert_same_direction(found, plain)
-    assert [key for key, gradient in found.items() if not gradient.asnumpy().any()] == []
+    if not deep:  # Rounding grows with depth, through ever more kinks.
+        assert_same_direction(second, found)
+    assert [key for key, gradient in second.items() if not gradient.asnumpy().any()] == []
 
 
 @pytest.mark.parametrize("name", list_models())

@@ -56,13 +56,16 @@ def assert_fusion_changes_nothing(make, dtype, images, monkeypatch):
     assert all(np.array_equal(one, other) for one, other in zip(plain, fused))
 
 
+# An ImageNet network with fewer units: as wide, and built in half the time.
+FEW = {"units_before": (1, 1, 1, 1), "p": 0, "t": 1}
 NETWORKS = [
+    ("attention56", FEW, "float32"), ("attentionnext56", FEW, "bfloat16"),
+] + [
     (name, {}, dtype)
     for name, dtype in (
-        ("attention56", "float32"), ("cifar_attention56_thin", "float32"),
-        ("cifar_attentionnext56", "float32"), ("cifar_attentioninception56", "float32"),
-        ("cifar_attention56", "bfloat16"), ("cifar_attention56_thin", "bfloat16"),
-        ("attentionnext56", "bfloat16"), ("cifar_attentioninception56", "bfloat16"),
+        ("cifar_attention56_thin", "float32"), ("cifar_attentionnext56", "float32"),
+        ("cifar_attentioninception56", "float32"), ("cifar_attention56", "bfloat16"),
+        ("cifar_attention56_thin", "bfloat16"), ("cifar_attentioninception56", "bfloat16"),
     )
 ] + [
     ("cifar_attention56_thin", changes, "bfloat16")

@@ -6,7 +6,15 @@ import events
 import numpy as np
 import pytest
 from runs import MIXED, arrays, assert_equal, interrupt_after, new_run, train
-from small import RECIPE, SPEC, data_record, net, train_batches, validation_batches
+from small import (
+    RECIPE,
+    SPEC,
+    TWO_MODULES,
+    data_record,
+    net,
+    train_batches,
+    validation_batches,
+)
 
 from gluon_ran.models import build, get_model
 from gluon_ran.training import RunDirectory
@@ -25,7 +33,7 @@ def shown(run):
 
 def test_masks_are_shown_now_and_then_and_change_no_bit(tmp_path):
     recipe = replace(MIXED, dtype="bfloat16" if cpu_has_bfloat16() else "float32")
-    spec = replace(SPEC, dropout=0.5)
+    spec = replace(TWO_MODULES, dropout=0.5)
     quiet, whole = train(build(spec), recipe)
     run = RunDirectory.start(tmp_path / "run", spec, recipe, data_record())
     model, history = train(build(spec), recipe, run, mask_period=2)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import net
+from small import TWO_MODULES
 
+from gluon_ran.models import build
 from gluon_ran.training.monitor import LOG, Board, Progress, duration
 
 import mxnet as mx
@@ -67,7 +68,7 @@ def test_nothing_is_shown_where_nothing_is_wanted(clock, messages, capsys):
 
 
 def test_events_hold_scalars_histograms_of_the_masks_and_pictures(tmp_path):
-    model = net()
+    model = build(TWO_MODULES)
     model.initialize()
     images = np.random.RandomState(0).normal(size=(4, 3, 16, 16)).astype(np.float32)
     row = {"epoch": 0, "train_loss": 1.0, "val_top1": None, "lr": 0.1}

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from small import SPEC, dataset, net, train_batches
+from small import SPEC, TWO_MODULES, dataset, net, train_batches
 
 from gluon_ran.models import ResidualAttentionNet, get_model
 from gluon_ran.models.spec import change
@@ -57,7 +57,7 @@ CHANGES = [
 @needs_bfloat16
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_bfloat16_has_float32s_outputs_and_gradients_to_its_own_precision(changes):
-    model = ResidualAttentionNet(change(SPEC, zero_init=True, **changes))
+    model = ResidualAttentionNet(change(TWO_MODULES, zero_init=True, **changes))
     model.initialize()
     images, _ = train_batches()(0)[0]
     images = np.tile(images, (4, 1, 1, 1))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from gluon_ran import __version__
@@ -24,7 +25,8 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m gluon_ran" if as_module else "gluon-ran",
         description="Residual Attention Networks: what there is, what a picture shows, and why.",
         epilog="Results go to stdout, with --json as one JSON document; all else goes to stderr. "
-        "Exit codes: 0, 1 for an error, 2 for a wrong command line, 130 behind Ctrl-C.",
+        "Exit codes: 0, 1 for an error, 2 for a wrong command line, 130 behind Ctrl-C, 141 where "
+        "nobody reads the results.",
     )
     parser.add_argument("--version", action="version", version=f"gluon_ran {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     try:
         # What MXNet and its exporters print is no result.
-        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+        with redirect_stdout(sys.stderr), warnings.catch_warnings(), _silent_attempts():
             warnings.simplefilter("ignore")
             outcome = args.run(args)
         text = json.dumps(outcome.value, indent=2) if args.json else outcome.text
@@ -64,6 +66,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for problem in outcome.problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if outcome.problems else 0
+
+
+@contextmanager
+def _silent_attempts() -> Iterator[None]:
+    """Tells of a download that failed by the error behind its last attempt, not by each of them."""
+    log = logging.getLogger("gluon_ran.data.download")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _print(text: str) -> None:

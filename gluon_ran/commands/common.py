@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from gluon_ran.data.pictures import FITS, FORMATS, decode, fit_picture, read_byt
 from gluon_ran.models import Card, WeightsError
 from gluon_ran.models.network import check_input_shape
 from gluon_ran.training import Trained, find_trained
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # Of those that have several pictures Pillow reads the first; not every Pillow has all of these.
 _MORE_FORMATS = ("GIF", "TIFF", "JPEG2000", "AVIF", "ICO", "QOI")
@@ -32,12 +35,12 @@ class Outcome(NamedTuple):
     problems: tuple[str, ...] = ()
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds --model, --checkpoint and --root."""
+def add_model(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Adds --model, which must be given where it has no default, --checkpoint and --root."""
     parser.add_argument(
-        "--model", required=True, metavar="MODEL",
-        help="a name of trained weights, a run directory, or a .params file "
-        "with its card",
+        "--model", required=default is None, default=default, metavar="MODEL",
+        help="a name of trained weights, a run directory, or a .params file with its card"
+        + (f" (default: {default})" if default else ""),
     )  # fmt: skip
     parser.add_argument("--checkpoint", choices=("best", "last"),
                         help="which one of a run directory (default: best)")  # fmt: skip
@@ -88,6 +91,11 @@ def find_model(args: argparse.Namespace) -> Trained:
     checkpoint = getattr(args, "checkpoint", None)  # not every command can choose one
     if checkpoint is not None and not Path(args.model).is_dir():
         raise WeightsError(f"{args.model} is no run: leave out --checkpoint, or give its run")
+    if args.root is not None and Path(args.model).exists():
+        raise WeightsError(
+            f"--root is where a name is looked for, and {args.model} is a file or folder: leave it "
+            "out, or name the folder otherwise"
+        )
     trained = find_trained(args.model, checkpoint or "best", args.root)
     if trained.card is None and trained.weights.suffix != ".params":
         raise WeightsError(
@@ -115,14 +123,26 @@ class Pictures(NamedTuple):
     fit: str
     normalization: Normalization
 
-    def read(self, path: str, scale: int = 1) -> np.ndarray:
-        """A picture file as uint8, (*size, 3), or so many times as high and wide.
+    def read(self, path: str) -> np.ndarray:
+        """A picture file as uint8, (*size, 3).
 
         Raises:
             DataError: it can't be read or decoded.
         """
-        picture = decode(read_bytes(Path(path)), path, picture_formats())
+        return self.fitted(decoded(path))
+
+    def fitted(self, picture: Image.Image, scale: int = 1) -> np.ndarray:
+        """A picture as uint8, (*size, 3), or so many times as high and wide."""
         return fit_picture(picture, tuple(scale * side for side in self.size), self.fit)
+
+
+def decoded(path: str) -> Image.Image:
+    """A picture file of any size, which may be a pipe.
+
+    Raises:
+        DataError: it can't be read or decoded.
+    """
+    return decode(read_bytes(Path(path)), path, picture_formats())
 
 
 def picture_formats() -> tuple[str, ...]:
@@ -137,11 +157,16 @@ def pictures_for(card: Card, args: argparse.Namespace) -> Pictures:
     """How pictures are read, by the card and the flags.
 
     Raises:
-        ValueError: the network does not take pictures of that size.
+        ValueError: the network does not take pictures of that size, or in colour.
         WeightsError: nothing tells how they are normalised.
     """
     size = args.size or card.size or card.spec.input_size
-    check_input_shape(card.spec, (1, card.spec.in_channels, *size))
+    if card.spec.in_channels != 3:
+        raise ValueError(
+            f"{args.model} takes pictures of {card.spec.in_channels} channels, and files are read "
+            "as red, green and blue: give it arrays, by the library"
+        )
+    check_input_shape(card.spec, (1, 3, *size))
     if card.normalization is None:
         raise WeightsError(
             f"the card of {args.model} does not tell how its pictures are normalised: write it "

@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> Outcome:
             f"--out {args.out}: a symbol is PATH-symbol.json, PATH-0000.params and "
             "PATH-serving.json, so give PATH without an ending, or --format onnx"
         )
+    if args.format == "symbol" and args.out.is_dir():
+        args.parser.error(f"--out {args.out}: it is a folder: give a name in it, as {args.out}/net")
     trained = find_model(args)
     card = trained.card
     size = args.size or card.size or card.spec.input_size

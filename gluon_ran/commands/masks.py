@@ -11,6 +11,7 @@ from gluon_ran.commands.common import (
     Outcome,
     add_model,
     add_picture_flags,
+    decoded,
     find_model,
     pictures_for,
 )
@@ -19,6 +20,8 @@ from gluon_ran.visualize import plot_attention, save_attention_arrays
 
 import mxnet as mx
 
+# Comes with the package.
+_MODEL = "cifar_attention56_thin"
 # Pixels of the longer side of the picture that masks are drawn over, at least.
 _SHOWN = 256
 
@@ -31,7 +34,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         "soft mask, the mask, and the feature behind it.",
     )  # fmt: skip
     parser.add_argument("picture", metavar="PICTURE", help="a picture file")
-    add_model(parser)
+    add_model(parser, _MODEL)
     parser.add_argument(
         "--out", type=_png, default=Path("masks.png"), metavar="PNG",
         help="the figure (default: masks.png)",
@@ -80,11 +83,11 @@ def run(args: argparse.Namespace) -> Outcome:
     trained = find_model(args)
     spec = trained.card.spec
     pictures = pictures_for(trained.card, args)
-    picture = pictures.read(args.picture)
+    picture = decoded(args.picture)
     net = trained.network()
     if not isinstance(net, ResidualAttentionNet) or not sum(spec.modules):
         raise WeightsError(f"{spec.name} has no attention modules, so there are no masks to draw")
-    maps = net.attention(mx.nd.array(pictures.normalization(picture[None])))
+    maps = net.attention(mx.nd.array(pictures.normalization(pictures.fitted(picture)[None])))
     modules = [{"shape": list(m.shape[1:]), **_range(m)} for _, m, _ in maps]
     if not all(isfinite(each["mean"]) for each in modules):
         raise WeightsError("the network's masks are not finite: give weights that are")
@@ -93,7 +96,7 @@ def run(args: argparse.Namespace) -> Outcome:
         save_attention_arrays(maps, args.arrays, args.channels)
         written.append(args.arrays)
     title = f"{spec.name}: {Path(args.picture).name}"
-    shown = pictures.read(args.picture, ceil(_SHOWN / max(pictures.size)))
+    shown = pictures.fitted(picture, ceil(_SHOWN / max(pictures.size)))
     plot_attention(shown, maps, args.out, args.channels, title)
     value = {
         "model": spec.name,

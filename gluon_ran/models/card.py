@@ -153,7 +153,13 @@ def read_card(path: str | Path) -> Card | None:
             f"{beside} is no card of weights, or damaged ({error}): write {weights.name} and its "
             "card again, or take that file away to go without"
         ) from None
-    if sha256_of(weights) != checksum:
+    try:
+        found = sha256_of(weights)
+    except OSError as error:
+        raise WeightsError(
+            f"{weights} can't be read ({error.strerror}): check its rights, or take it away"
+        ) from None
+    if found != checksum:
         raise WeightsError(
             f"{beside} is the card of other weights than {weights}, their SHA-256 differ: write or "
             "copy both again"
