@@ -52,6 +52,19 @@ def test_what_is_too_small_is_not_used():
     assert large.sum() == 1e6
 
 
+def test_a_block_that_another_thread_took_first_is_none():
+    class Taken(list):
+        """As between a look at a list and a pop from it."""
+
+        def pop(self):
+            super().clear()
+            return super().pop()
+
+    memory = Memory()
+    memory._free = Taken([np.empty(4, np.float32)])
+    assert memory.array((2, 2)).shape == (2, 2)
+
+
 def test_arrays_outlive_their_memory():
     array = Memory().array((5,))
     array[:] = 3

@@ -21,7 +21,7 @@ from own_streams import (  # noqa: F401
 from record_files import write
 from scripts import script
 
-from gluon_ran.data import Normalization, RecordBatches, RecordFile, TrainTransform
+from gluon_ran.data import DiskError, Normalization, RecordBatches, RecordFile, TrainTransform
 
 
 class Stopping(RecordBatches):
@@ -45,9 +45,13 @@ def crash():
     raise OSError("the disk is gone")
 
 
+def fail():
+    raise DiskError("the disk fails now and then")
+
+
 @pytest.mark.parametrize(
     ("stop", "code", "start"),
-    [(lambda: signal.raise_signal(signal.SIGTERM), 75, None), (crash, 1, 2)],
+    [(lambda: signal.raise_signal(signal.SIGTERM), 75, None), (crash, 1, 2), (fail, 1, 3)],
 )
 def test_a_run_that_ends_within_an_epoch_goes_on_to_the_same_bits(
     tmp_path, monkeypatch, stop, code, start

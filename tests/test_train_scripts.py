@@ -16,8 +16,11 @@ from small import SPEC
 from gluon_ran import training
 from gluon_ran.data import Dataset, noisy_labels
 from gluon_ran.data import load_dataset as load_whole
+from gluon_ran.models import Card, build, save_with_card
 from gluon_ran.models.specs import SPECS
 from gluon_ran.training.run import RunLocked
+
+import mxnet as mx
 
 TINY = replace(SPEC, name="tiny", classes=10)
 
@@ -209,6 +212,43 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_1(flags, message, capsys)
     assert error.startswith("error: ") and message in error
 
 
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--lr-mode", "cosine", "--lr-steps", "2"], "--lr-steps: for --lr-mode step"),
+        (["--lr-mode", "cosine", "--lr-decay", "0.5"], "--lr-decay: for --lr-mode step"),
+        (["--mix-up", "0", "--alpha", "0.4"], "--alpha: for --mix-up 1"),
+        (["--weights", "own.params", "--zero-init"], "--zero-init is how units start"),
+    ],
+)
+def test_flags_that_nothing_would_read_are_refused(flags, message, capsys, tmp_path):
+    net = build(TINY)
+    net.initialize()
+    save_with_card(net, Card(TINY), tmp_path / "own.params")
+    assert train(*flags) == 1
+    assert f"error: {message}" in capsys.readouterr().err
+    assert not list(tmp_path.glob("runs/*"))
+
+
+@pytest.mark.parametrize("name, at", [("cli", "make_shared_run"), ("evaluate", "evaluate")])
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (ImportError("mxboard needs protobuf 3.20"), "mxboard needs protobuf 3.20"),
+        (MemoryError(), "not enough memory"),
+        (mx.base.MXNetError("Traceback (most recent call last):\n  x\nout of memory"), "out of"),
+    ],
+)
+def test_errors_of_others_are_a_line_too(name, at, error, line, monkeypatch, capsys):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(script(name), at, fail)
+    assert (train() if name == "cli" else script("evaluate").main(["run"])) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"error: {line}")
+
+
 @pytest.mark.parametrize("folder", ["/dev/null/run", "a" * 300])
 def test_a_worker_says_what_a_restart_would_only_repeat(folder, monkeypatch, capsys):
     assert train("--save-dir", folder) == 1
@@ -224,6 +264,7 @@ def test_a_worker_says_what_a_restart_would_only_repeat(folder, monkeypatch, cap
         (OSError(errno.EACCES, "Permission denied"), True),
         (OSError(errno.ENOSPC, "No space left on device"), True),
         (OSError(errno.EIO, "Input/output error"), False),
+        (ImportError("mxboard needs protobuf 3.20"), True),
         (OSError(errno.ECONNRESET, "Connection reset by peer"), False),
         (training.RunError("another run"), True),
         (RunLocked("another process"), False),

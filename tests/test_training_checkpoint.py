@@ -96,6 +96,18 @@ def test_only_the_last_ones_the_best_and_every_periodth_weights_are_kept(tmp_pat
     assert "epoch-0002.params" not in files(tmp_path, ".params")
 
 
+def test_files_of_ones_own_stay_and_are_no_checkpoints(tmp_path):
+    model, trainer = trained()
+    own = ["epoch-0001-backup.params", "epoch-final.json", "epoch-final.params", "epoch-x.states"]
+    for name in own:
+        (tmp_path / name).write_text("{}")
+    for epoch in (1, 2, 3, 4):
+        save(tmp_path, epoch, model, trainer, save_period=2)
+    assert all((tmp_path / name).exists() for name in own)
+    assert manifest_of.stems_of(tmp_path) == ["epoch-0004", "epoch-0003", "epoch-0002"]
+    assert manifest_of.newest_whole(tmp_path)["epochs"] == 4
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_as_many_checkpoints_are_kept_as_are_asked_for(tmp_path, count):
     model, trainer = trained()

@@ -7,7 +7,7 @@ import pytest
 from runs import arrays, assert_equal, new_run, quiet_arrays, saved_epochs, train
 from small import train_batches
 
-from gluon_ran.training import Evaluation, TrainingDiverged
+from gluon_ran.training import Evaluation, Group, TrainingDiverged
 from gluon_ran.training.manifest import checked_file, newest_whole, read_manifest
 
 
@@ -161,10 +161,25 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, monkeypatch):
     assert not run.has_checkpoint()
 
 
-def test_a_best_epoch_that_was_gone_back_behind_is_no_best(tmp_path):
-    """Its weights are written over by the epoch trained anew."""
+def test_workers_leave_together_where_the_weights_of_one_are_no_numbers(monkeypatch):
+    class Together(Group):
+        """Of two workers, of which the other one finds its weights not finite."""
+
+        def least(self, number):
+            return 0 if number == 1 else number
+
+    monkeypatch.setattr("gluon_ran.training.loop.join", lambda kvstore: Together())
+    with pytest.raises(TrainingDiverged, match="weights are no numbers behind step 3"):
+        train()
+
+
+@pytest.mark.parametrize(
+    "anew, best_top1, best_epoch", [((0.2, 0.15), 0.2, 1), ((0.05, 0), 0.1, 0)]
+)
+def test_a_best_epoch_that_was_gone_back_behind_is_no_best(tmp_path, anew, best_top1, best_epoch):
+    """Its weights are written over by the epoch trained anew; the best before it is the best."""
     run = new_run(tmp_path / "run")
-    rate = iter([0.1, 0.9, 0.2, 0.15])
+    rate = iter([0.1, 0.9, *anew])
     asked = []
 
     def batches(epoch):
@@ -179,6 +194,6 @@ def test_a_best_epoch_that_was_gone_back_behind_is_no_best(tmp_path):
         settings = {**SETTINGS, "save_every": 0}
         _, history = train(run=run, batches=batches, **settings)
     assert asked == [0, 1, 2, 2, 1, 2]
-    assert (history.best_top1, history.best_epoch) == (0.2, 1)
+    assert (history.best_top1, history.best_epoch) == (best_top1, best_epoch)
     best = read_manifest(run.checkpoints, "best")
-    assert best["epochs"] == 2 and checked_file(run.checkpoints, best, "weights")
+    assert best["epochs"] == best_epoch + 1 and checked_file(run.checkpoints, best, "weights")

@@ -58,6 +58,12 @@ def test_top5_of_few_classes_is_everything():
     assert evaluate(Scores(), [(scores, labels)]).top5 == 1
 
 
+def test_scores_that_are_no_numbers_are_no_hits():
+    scores = np.full((4, 9), np.nan, np.float32)
+    result = evaluate(Scores(), [(scores, np.array([1, 2, 3, 4]))])
+    assert np.isnan(result.loss) and result.top5 == result.top1 == 0
+
+
 def test_flip_averages_the_probabilities_of_both_mirror_images():
     model = net()
     model.initialize()

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 from runs import MIXED, arrays, assert_equal, interrupt_after, new_run, saved_epochs, train
-from small import RECIPE, dataset, train_batches
+from small import RECIPE, dataset, train_batches, validation_batches
 
 from gluon_ran.data import Dataset
 from gluon_ran.training import (
@@ -69,6 +69,20 @@ def test_batches_may_be_iterated_only_once():
     one, _ = train(batches=Once)
     other, _ = train()
     assert_equal(arrays(one), arrays(other))
+
+
+def test_batches_that_are_fewer_than_their_length_are_an_error():
+    class Short(list):
+        def __len__(self):
+            return 5
+
+    with pytest.raises(ValueError, match=r"train\(0\) gave 3 batches, and its length is 5"):
+        train(batches=lambda epoch: Short(train_batches()(epoch)))
+
+
+def test_validation_that_can_be_had_once_is_refused():
+    with pytest.raises(ValueError, match="validation gives its batches once"):
+        train(validation=iter(validation_batches()))
 
 
 def test_labels_that_the_network_has_no_class_for_are_refused():

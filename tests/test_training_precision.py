@@ -143,6 +143,8 @@ def test_loss_scale_halves_at_an_overflow_and_doubles_after_2000_good_steps():
         scale.after(False)
     assert scale.value == 1.0
     assert not LossScale.of("bfloat16").active
+    # On the sum over a batch it is as large as on the mean.
+    assert [LossScale.of("float16", n).value for n in (64, 65, 10**6)] == [2.0**9, 2.0**8, 1]
 
 
 def test_all_finite_takes_the_arrays_of_the_deepest_network():

@@ -304,8 +304,8 @@ def test_best_weights_of_an_epoch_that_is_trained_again_are_not_left_damaged(tmp
     )
     best = read_manifest(run.checkpoints, "best")
     checked_file(run.checkpoints, best, "weights")
-    assert (best["epochs"], best["progress"]["best_epoch"]) == (3, 2)
-    assert best["progress"]["best_top1"] == history.epochs[0].val_top1 == history.best_top1
+    assert best["epochs"] == best["progress"]["best_epoch"] + 1 == history.best_epoch + 1
+    assert best["progress"]["best_top1"] == history.best_top1 >= history.epochs[0].val_top1
 
 
 def test_another_number_of_devices_is_refused(tmp_path):

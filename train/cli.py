@@ -14,7 +14,7 @@ from functools import partial
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
-from ends import INTERRUPTED, TERMINATED, Terminated, termination_raises
+from ends import ERRORS, INTERRUPTED, TERMINATED, Terminated, error_text, termination_raises
 from flags import (
     STREAM,
     add_hold_out,
@@ -378,9 +378,9 @@ def main(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
         except KeyboardInterrupt as interrupt:
             LOG.info("interrupted; what was saved before is whole")
             return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
-        except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
+        except ERRORS as error:
             LOG.debug("where the error came from", exc_info=True)
-            LOG.error("error: %s%s", error, _advice(error))
+            LOG.error("error: %s%s", error_text(error), _advice(error))
             code = REPEATS if "GLUON_RAN_RANK" in os.environ and _repeats(error) else 1
             training.end_with(code)
             return code
@@ -389,7 +389,7 @@ def main(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
 def _repeats(error: Exception) -> bool:
     """Whether the same command would fail again, at the same place."""
     of_disk = getattr(error, "errno", None) in _FULL | _WRONG_PATH
-    kinds = (ValueError, ArithmeticError, training.CheckpointError, training.RunError)
+    kinds = (ValueError, ArithmeticError, ImportError, training.CheckpointError, training.RunError)
     return of_disk or (isinstance(error, kinds) and not isinstance(error, RunLocked))
 
 

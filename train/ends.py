@@ -8,12 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from gluon_ran.commands.command_line import one_line
+
+import mxnet as mx
+
+# What ends a script by a line that says what is wrong. All else is a defect, and has its traceback.
+ERRORS = (ValueError, OSError, ArithmeticError, RuntimeError, ImportError, MemoryError)
 # Exit codes: behind Ctrl-C, and behind SIGTERM or a hang-up (EX_TEMPFAIL: start it again).
 INTERRUPTED, TERMINATED = 130, 75
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, or the hang-up of a lost terminal."""
+
+
+def error_text(error: BaseException) -> str:
+    """What an error says; of MXNet's and Python's own, which may go on for pages, in a line."""
+    foreign = isinstance(error, (mx.base.MXNetError, ImportError, MemoryError))
+    return one_line(error) if foreign else str(error)
 
 
 @contextmanager

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ends import ERRORS, error_text
 from flags import (
     STREAM,
     add_picture_flags,
@@ -114,6 +116,11 @@ def evaluate(args: argparse.Namespace) -> tuple[Evaluation, dict, Path]:
     how = (settings["size"], settings["broken"], args.batch_size)
     batches = evaluation_batches(dataset, normalization, *how)
     result = training.evaluate(net, batches, contexts, flip=args.flip)
+    if not math.isfinite(result.loss):
+        raise ValueError(
+            f"{trained.weights}: the loss on the pictures is {result.loss}, so the scores say "
+            "nothing: give weights of which all are finite numbers"
+        )
     about = {
         "model": spec.name,
         "weights": str(trained.weights),
@@ -275,8 +282,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except ERRORS as error:
+        print(f"error: {error_text(error)}", file=sys.stderr)
         return 1
     size = " at {}x{}".format(*about["size"]) if about["size"] else ""
     print(f"{about['model']} on {result.count} pictures of {about['dataset']} ({about['split']})"

@@ -227,6 +227,23 @@ def warn_of_rates(args: argparse.Namespace, recipe: Recipe) -> None:
         )  # fmt: skip
 
 
+def refuse_unread_flags(args: argparse.Namespace, recipe: Recipe) -> None:
+    """Refuses flags that nothing reads by the recipe or beside --weights.
+
+    Raises:
+        ValueError: names them, and what would read them.
+    """
+    for names, instead, read in (
+        (("lr_steps", "lr_decay"), "--lr-mode step", recipe.lr_mode == "step"),
+        (("alpha",), "--mix-up 1", recipe.mixup),
+    ):
+        found = [f"--{n.replace('_', '-')}" for n in names if getattr(args, n) is not None]
+        if found and not read:
+            raise ValueError(f"{', '.join(found)}: for {instead}; leave it out, or give that too")
+    if args.weights is not None and args.zero_init:
+        raise ValueError("--zero-init is how units start, and --weights are their start: give one")
+
+
 def usual_recipe(dataset: str | None) -> Recipe:
     """The recipe of a data set where no flag names one."""
     return RECIPES[_USUAL_RECIPES.get(dataset, DEFAULT_RECIPE.name)]

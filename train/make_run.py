@@ -17,6 +17,7 @@ from flags import (
     picture_settings,
     recipe_from,
     refuse_unfit_flags,
+    refuse_unread_flags,
     spec_changes,
 )
 from sources import (
@@ -59,6 +60,7 @@ def make_run(
     refuse_unfit_flags(args, dataset)
     recipe, spec = _recipe(args, trained, dataset), _spec(args, trained, dataset)
     check_recipe(recipe, dataset)
+    refuse_unread_flags(args, recipe)
     settings = picture_settings(args, dataset, spec, _pictures_of(trained, dataset))
     check_size(spec, settings, recipe)
     start = {"weights": _weights_record(args, trained), "freeze": _freeze(args, spec)}

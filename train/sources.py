@@ -231,14 +231,16 @@ def check_size(
     """
     height, width = settings["size"] or _NATIVE
     check_input_shape(spec, (1, 3, height, width))
-    check_input_shape(spec, (1, 3, *settings.get("test_size", (height, width))))
+    test = tuple(settings.get("test_size", (height, width)))
+    check_input_shape(spec, (1, 3, *test))
     for edge, _ in recipe.progressive_sizes if recipe is not None else ():
         check_input_shape(spec, (1, 3, edge, edge))
-        if height != width or edge > height:
-            raise ValueError(
-                f"--progressive-sizes shrinks square pictures, and these of {height}x{width} have "
-                f"no smaller size {edge}: give other sizes, or another recipe"
-            )
+        for what, (rows, columns) in (("these", (height, width)), ("the test's", test)):
+            if rows != columns or edge > rows:
+                raise ValueError(
+                    f"--progressive-sizes shrinks square pictures, and {what} of {rows}x{columns} "
+                    f"have no smaller size {edge}: give other sizes, or another recipe"
+                )
 
 
 def check_mean_picture(

@@ -6,6 +6,7 @@ from gluon_ran.data.catalog import DATASETS, OWN, find_dataset, kind_of, load_da
 from gluon_ran.data.dataset import (
     DataError,
     Dataset,
+    DiskError,
     class_counts,
     describe_classes,
     describe_imbalance,
@@ -29,6 +30,7 @@ __all__ = [
     "Batches",
     "DataError",
     "Dataset",
+    "DiskError",
     "Normalization",
     "OWN",
     "Prefetcher",

@@ -15,6 +15,10 @@ class DataError(ValueError):
     """Data that can't be used: says what is wrong, where it lies and what to do about it."""
 
 
+class DiskError(OSError):
+    """Data that could not be read this time, from a disk or network that fails."""
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A split of a data set, whole in memory.

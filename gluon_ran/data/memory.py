@@ -18,7 +18,10 @@ class Memory:
     def array(self, shape: tuple[int, ...]) -> np.ndarray:
         """An array with anything in it."""
         size = int(np.prod(shape))
-        block = self._free.pop() if self._free else np.empty(size, np.float32)
+        try:  # at once, as other threads take from it too
+            block = self._free.pop()
+        except IndexError:
+            block = np.empty(0, np.float32)
         if len(block) < size:
             block = np.empty(size, np.float32)
         return np.asarray(_Lease(block, self._free))[:size].reshape(shape)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gluon_ran.data.dataset import DataError
+from gluon_ran.data.dataset import DataError, DiskError
 from gluon_ran.data.folder import TEST_NAMES
 from gluon_ran.data.memory import Memory
 from gluon_ran.data.pictures import read_bytes
@@ -137,7 +137,7 @@ class RecordFile:
         try:
             return os.pread(self._file, min(end - start, most), start)
         except OSError as error:  # none of the record: the disk fails, and may not the next time
-            raise OSError(f"{self.where(number)} can't be read ({error.strerror})") from None
+            raise DiskError(f"{self.where(number)} can't be read ({error.strerror})") from None
 
     def _contents(self, number: int) -> memoryview:
         """The record, without the frame around it."""

@@ -118,6 +118,7 @@ class RecordBatches:
         self.left_out: dict[int, int] = {}
         count = len(records)
         rng = np.random.default_rng((_ORDER, seed, epoch))
+        self._shuffle = shuffle
         self._order = rng.permutation(count) if shuffle else np.arange(count)
         full, rest = divmod(count, batch_size * num_parts)
         self._length = full + (not drop_last and len(range(*self._share(rest))) > 0)
@@ -142,14 +143,17 @@ class RecordBatches:
         """The batches from a step on; none of those before is made.
 
         Raises:
-            DataError: a record or picture is broken, or all of a batch are, where they are skipped.
+            DataError: a record or picture is broken; or, where they are skipped, all of a batch of
+                training are, which is a step. A batch of a test then goes with its pictures.
         """
         chunks = (chunk for each in range(step, len(self)) for chunk in self._chunks(each))
         ahead = self.ahead * -(-self.batch_size // _CHUNK)
         done = map_ahead(self._fill, chunks, self.threads, ahead)
         try:
             for each in range(step, len(self)):
-                yield self._whole(each, done)
+                batch = self._whole(each, done)
+                if batch is not None:
+                    yield batch
         finally:
             done.close()
         self._log_left_out(step)
@@ -210,14 +214,16 @@ class RecordBatches:
             self.records.broken.add(number)
             _log.warning("left out: %s", error)
 
-    def _whole(self, step: int, done: Iterator[_Chunk]) -> tuple[np.ndarray, np.ndarray]:
-        """Waits for all chunks of a batch."""
+    def _whole(self, step: int, done: Iterator[_Chunk]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Waits for all chunks of a batch; None where nothing of it is to be had."""
         chunk = next(done)
         images, labels, kept = chunk.batch
         list(islice(done, -(-len(labels) // _CHUNK) - 1))
         if kept.all():
             return images, labels
         self.left_out[step] = int((~kept).sum())
+        if not kept.any() and not self._shuffle:
+            return None
         if not kept.any():
             raise DataError(
                 f"{self.records.path}: all {len(kept)} pictures of batch {step} are broken; make "

@@ -19,6 +19,7 @@ from gluon_ran.models.params_file import ParamsFileError, read_params_file, writ
 from gluon_ran.training.manifest import (
     CheckpointError,
     intact,
+    is_ours,
     place_of,
     read_manifest,
     stems_of,
@@ -99,7 +100,7 @@ def _prune(folder: Path, newest: str, keep_last: int, save_period: int) -> None:
         (folder / f"{stem}.json").unlink()
     for path in folder.glob("epoch-*"):
         stale = path.suffix == ".params" and path.name not in weights and best_is_known
-        if stale or (path.suffix == ".states" and path.stem not in whole):
+        if is_ours(path) and (stale or (path.suffix == ".states" and path.stem not in whole)):
             path.unlink()
     for path in folder.glob(".*.tmp"):
         path.unlink()

@@ -192,8 +192,9 @@ def train_epoch(
 
     Raises:
         TrainingDiverged: losses, gradients or weights are not finite.
+        ValueError: there are fewer batches than their length says.
     """
-    epoch, rank = batches.epoch, stepper.group.rank
+    epoch, rank, stopped = batches.epoch, stepper.group.rank, False
     with ExitStack() as stack:
         bar = stack.enter_context(
             Progress(epoch, recipe.epochs, steps, enabled=progress, done=meter.steps)
@@ -209,12 +210,18 @@ def train_epoch(
             meter.add(result, lr, max_skips)
             bar.step(result.count, result.loss, lr)
             behind_step()
-            if stop.agreed(stepper.group) or meter.steps == steps < len(batches):
+            stopped = stop.agreed(stepper.group)
+            if stopped or meter.steps == steps < len(batches):
                 break
         meter.images_per_second = bar.images_per_second
+    if meter.steps < steps and not stopped:
+        raise ValueError(
+            f"train({epoch}) gave {meter.steps} batches, and its length is {steps}: make both alike"
+        )
     if not meter.count and meter.steps == steps:
         raise TrainingDiverged("no step had a finite loss and gradients", epoch)
-    if not stepper.weights_finite():
+    # Statistics are each worker's own, and all must leave together.
+    if not stepper.group.least(int(stepper.weights_finite())):
         raise TrainingDiverged(f"weights are no numbers behind step {meter.steps}", epoch)
 
 

@@ -122,6 +122,6 @@ def shards(array: np.ndarray, contexts: Sequence[mx.Context]) -> Iterator[mx.nd.
 
 
 def _among_best(log_p: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Whether fewer than k classes score higher than the label's."""
+    """Whether fewer than k classes score higher than the label's, which what is no number does."""
     own = log_p[np.arange(len(labels)), labels][:, None]
-    return (log_p > own).sum(axis=1) < k
+    return (~(log_p <= own)).sum(axis=1) < k

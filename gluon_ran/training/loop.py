@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gluon_ran import _runtime  # noqa: F401
-from gluon_ran.data import DataError
+from gluon_ran.data import DataError, DiskError
 from gluon_ran.models import ResidualAttentionNet
 from gluon_ran.models.network import check_input_shape
 from gluon_ran.training.devices import check_kvstore
@@ -119,6 +119,11 @@ def fit(
     check_kvstore(kvstore)
     _check_sizes(net, recipe)
     check_mask_period(mask_period, net, validation, validation_period)
+    if isinstance(validation, Iterator):
+        raise ValueError(
+            "validation gives its batches once, and each validation needs them: give a list, or "
+            "what begins anew whenever it is iterated"
+        )
     group = join(kvstore)
     run = run if group.rank == 0 else None
     with ExitStack() as stack:
@@ -214,10 +219,10 @@ def _train_from(start: int, state: dict[str, Any], work: _Work) -> None:
 
 @contextmanager
 def _saved_ahead_of_broken_data(epoch: int, meter: Meter, saver: Saver) -> Iterator[None]:
-    """Saves the steps that are done where a batch to come, or one of the validation, is broken."""
+    """Saves the steps that are done where a batch to come, or of the validation, can't be had."""
     try:
         yield
-    except DataError:
+    except (DataError, DiskError):
         if meter.steps and not meter.in_a_row and saver.within(epoch, meter):
             LOG.info("saved behind step %d of epoch %d", meter.steps, epoch + 1)
         raise

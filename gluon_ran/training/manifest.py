@@ -35,8 +35,13 @@ def checksum(manifest: dict[str, Any]) -> str:
 
 def stems_of(folder: Path) -> list[str]:
     """Names of the checkpoints that have a manifest, the newest first."""
-    found = (path.stem for path in folder.glob("epoch-*.json") if path.is_file())
+    found = (p.stem for p in folder.glob("epoch-*.json") if p.is_file() and is_ours(p))
     return sorted(found, key=place_of, reverse=True)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is called as a checkpoint's, and not as one that somebody put beside them."""
+    return re.fullmatch(r"epoch-\d+(-step-\d+)?", path.stem) is not None
 
 
 def place_of(stem: str) -> tuple[int, ...]:

@@ -161,9 +161,14 @@ class LossScale:
         self.active, self.value, self.good_steps = active, value, good_steps
 
     @classmethod
-    def of(cls, dtype: str) -> LossScale:
-        """The scale that training in `dtype` starts with."""
-        return cls(True, 2.0**15) if dtype == "float16" else cls(False)
+    def of(cls, dtype: str, count: int = 1) -> LossScale:
+        """The scale that training in `dtype` starts with, by batches of `count` pictures.
+
+        Gradients are of the sum over a batch, so those of larger ones overflow sooner.
+        """
+        if dtype != "float16":
+            return cls(False)
+        return cls(True, max(2.0 ** (15 - (count - 1).bit_length()), 1.0))
 
     def after(self, finite: bool) -> None:
         """Moves on behind a step whose gradients were finite or not."""

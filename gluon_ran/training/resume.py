@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.training import checkpoint
 from gluon_ran.training.epoch import TrainingDiverged
 from gluon_ran.training.history import History
-from gluon_ran.training.manifest import CheckpointError, checked_file, intact, newest_whole
+from gluon_ran.training.manifest import (
+    CheckpointError,
+    checked_file,
+    intact,
+    newest_whole,
+    write_manifest,
+)
 from gluon_ran.training.monitor import LOG
 from gluon_ran.training.run import RunDirectory
 from gluon_ran.training.saver import Saver
@@ -119,14 +126,22 @@ def _take_up(
 
 
 def _drop_later_best(manifest: dict[str, Any], run: RunDirectory) -> bool:
-    """Drops the best weights where they are from behind a checkpoint, `manifest`; whether it did.
+    """Drops the best weights where they are from behind a checkpoint, `manifest`.
 
-    Training writes others under their name, which are the same only where it is bit-exact.
+    Training writes others under their name, which are the same only where it is bit-exact. The
+    best up to there take their place, if they are left; whether none are.
     """
-    best = intact(run.checkpoints, "best")
+    folder, best = run.checkpoints, intact(run.checkpoints, "best")
     if best is None or best["epochs"] <= manifest["epochs"]:
         return False
-    (run.checkpoints / "best.json").unlink()
+    epoch = manifest["progress"]["best_epoch"]
+    earlier = None if epoch is None else intact(folder, f"epoch-{epoch + 1:04d}")
+    if earlier is not None:
+        with suppress(CheckpointError):
+            checked_file(folder, earlier, "weights")
+            write_manifest(folder, ("best",), earlier)
+            return False
+    (folder / "best.json").unlink()
     return True
 
 

@@ -125,7 +125,7 @@ class Stepper:
                 "smaller batches"
             )
         self.net, self.contexts, self.group = net, list(contexts), group
-        self.scale = LossScale.of(recipe.dtype)
+        self.scale = LossScale.of(recipe.dtype, recipe.batch_size)
         self.has_dropout, self.lr_factor = _has_dropout(net), 1.0
         self._dtype, self._recompute = recipe.dtype, recompute
         self._passes: RecordedPasses | RecomputedPasses | None = None
