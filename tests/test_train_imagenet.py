@@ -29,8 +29,14 @@ from gluon_ran.training import RunDirectory, find_trained
         (["--jitter", "2"], "Recipe.jitter is 2.0"),
         (["--lighting", "-1"], "Recipe.lighting is -1.0"),
         (["--test-size", "18"], "got 18x18"),
-        (["--progressive-sizes", "8:1", "--test-size", "16x24"], "the test's of 16x24 have no"),
-        (["--progressive-sizes", "12:1", "--test-size", "8"], "the test's of 8x8 have no"),
+        (
+            ["--epochs", "2", "--progressive-sizes", "8:1", "--test-size", "16x24"],
+            "the test's of 16x24 have no",
+        ),
+        (
+            ["--epochs", "2", "--progressive-sizes", "12:1", "--test-size", "8"],
+            "the test's of 8x8 have no",
+        ),
         (["--size", "18"], "got 18x18"),
         (["-b", "29"], "28 records fill no batch of 29"),
         (["--data-dir", "signs"], "holds no pair of RecordIO files"),
