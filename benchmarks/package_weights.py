@@ -1,7 +1,7 @@
 """Packs the weights of a finished run for the package, in half precision, with a card.
 
     python benchmarks/package_weights.py RUN NAME --trained-by COMMAND --commit COMMIT \
-        --data "CIFAR-10 (JPEG copy)"
+        --chosen-by "5,000 pictures held out" --data "CIFAR-10 (JPEG copy)"
 
 writes gluon_ran/weights/NAME.params and NAME.json, which `get_model(NAME, pretrained=True)` loads.
 They are the last epoch's weights, never the best one's, which was chosen by its accuracy on the
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from deployed_accuracy import BATCH_SIZE, FORMS, served_form
 from provenance import ROOT, commit, machine
-from record_run import finished_rows, wall_seconds
+from record_run import finished_rows, sittings
 
 from gluon_ran._files import sha256_of
 from gluon_ran.data import Batches, Dataset, load_dataset
@@ -58,8 +58,8 @@ def last_weights(run: RunDirectory) -> Trained:
 def training_record(run: RunDirectory, train: Dataset) -> dict[str, Any]:
     """How a run's weights came to be, and the accuracy that its log has for them.
 
-    Its seconds are those of the training steps, without validation; `wall_seconds` has all,
-    where a script trained it.
+    Its seconds are those of the training steps, without validation; `wall_seconds` has all, of each
+    of its `sittings`, where a script trained it.
 
     Raises:
         RunError: it was trained without a part of the training set, or lacks its times.
@@ -71,6 +71,7 @@ def training_record(run: RunDirectory, train: Dataset) -> dict[str, Any]:
     if slow:
         raise RunError(f"{run.path}: metrics.jsonl has no images_per_second of epoch {slow[0]}")
     log = run.path / "train.log"
+    times = sittings(log) if log.exists() else None
     seconds = sum(len(train) / row["images_per_second"] for row in rows)
     recipe = asdict(run.recipe)
     del recipe["source"]  # that of the recipe as it is named; the run's fields may be others
@@ -79,7 +80,8 @@ def training_record(run: RunDirectory, train: Dataset) -> dict[str, Any]:
         "recipe": recipe,
         "start": {name: run.data.get(name) for name in ("weights", "freeze")},
         "seconds": round(seconds, 1),
-        "wall_seconds": wall_seconds(log) if log.exists() else None,
+        "wall_seconds": None if times is None else sum(times),
+        "sittings": None if times is None else len(times),
         "logged_top1": rows[-1]["val_top1"],
         "machine": {name: text for name, text in machine().items() if name != "load_average"},
         "versions": {"mxnet": mx.__version__, "numpy": np.__version__},
@@ -162,6 +164,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help="what get_model is to know them by")
     parser.add_argument("--trained-by", required=True, help="the command that trained it")
     parser.add_argument("--commit", required=True, help="of the checkout that trained it")
+    parser.add_argument(
+        "--chosen-by", required=True,
+        help="what the settings were chosen by: held-out pictures, judgement, what was known of "
+        "the test",
+    )  # fmt: skip
     parser.add_argument("--data", required=True, help="what the data are called beside a number")
     parser.add_argument("--data-dir", help="folder of the data (default: the run's)")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="default: gluon_ran/weights")
@@ -171,7 +178,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         trained = last_weights(RunDirectory.open(args.run))
         told = trained.run.data
         train, test = load_dataset(told["dataset"], args.data_dir or told["data_dir"])
-        about = {"data": args.data, "command": args.trained_by, "commit": args.commit}
+        about = {
+            "data": args.data,
+            "command": args.trained_by,
+            "commit": args.commit,
+            "chosen_by": args.chosen_by,
+        }
         beside = package(trained, args.name, train, test, args.out, args.force, about)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -19,7 +19,9 @@ from paper_collect import (
 )
 from paper_figures import Figure, draw_confusion, draw_curves, draw_errors, drawn_as_bars
 from paper_masks import draw_masks
+from paper_weights import weights_section
 
+from gluon_ran.models.pretrained import PACKAGED
 from gluon_ran.visualize.report import Html, details, figures, join, page, picture, table, tag
 
 _TITLE = "Residual Attention Networks: the paper’s experiments, trained anew"
@@ -29,25 +31,28 @@ _ORIGINS = {
 }
 
 
-def write_report(results: Path, runs: Path, out: Path) -> Path:
+def write_report(results: Path, runs: Path, out: Path, weights: Path = PACKAGED) -> Path:
     """Writes OUT/report.html and OUT/figures/*.png; the same results give the same bytes.
 
     Args:
         results: folder of the results, a folder a budget.
         runs: folder of the run directories, for masks; it need not be there.
         out: a folder, which is made.
+        weights: folder of trained weights, by itself the package's.
 
     Returns:
         The page.
 
     Raises:
-        ValueError: there are no results, one is damaged, or `out` can't be written.
+        ValueError: there are no results, one or the weights are damaged, or `out` can't be written.
     """
     found = collect(results)
     folder, target = out / "figures", out / "report.html"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        body = [_head(found), *(_budget(each, runs, folder) for each in found)]
+        trained = weights_section(folder, weights)
+        budgets = [_budget(each, runs, folder) for each in found]
+        body = [_head(found, bool(trained)), *budgets, trained]
         page(_TITLE, body, target)
     except OSError as error:
         raise ValueError(
@@ -56,7 +61,7 @@ def write_report(results: Path, runs: Path, out: Path) -> Path:
     return target
 
 
-def _head(found: Sequence[Collected]) -> Html:
+def _head(found: Sequence[Collected], with_weights: bool) -> Html:
     """What the page is, how it is read, and what is on it."""
     results = [result for each in found for result in each.results.values()]
     paper = tag("a", "arXiv 1704.06904", href="https://arxiv.org/abs/1704.06904")
@@ -77,7 +82,11 @@ def _head(found: Sequence[Collected]) -> Html:
     ]  # fmt: skip
     head = ["budget", "what it is", "trainings", "comparable"]
     return join(
-        tag("h1", _TITLE), tag("p", intro), table(head, rows, text=[1]), _reading(), _nav(found)
+        tag("h1", _TITLE),
+        tag("p", intro),
+        table(head, rows, text=[1]),
+        _reading(),
+        _nav(found, with_weights),
     )
 
 
@@ -96,7 +105,7 @@ def _reading() -> Html:
     return tag("ul", *(tag("li", item) for item in items))
 
 
-def _nav(found: Sequence[Collected]) -> Html:
+def _nav(found: Sequence[Collected], with_weights: bool) -> Html:
     lines = []
     for each in found:
         links = [
@@ -108,6 +117,8 @@ def _nav(found: Sequence[Collected]) -> Html:
         lines.append(
             tag("p", f"Budget “{each.budget.name}”: ", *between, alone if each.alone else "")
         )
+    if with_weights:
+        lines.append(tag("p", tag("a", "Trained weights", href="#weights")))
     return tag("nav", *lines)
 
 

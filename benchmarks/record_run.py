@@ -66,6 +66,11 @@ def record(run: RunDirectory) -> dict[str, Any]:
 
 def wall_seconds(log: Path) -> float:
     """Seconds from the first to the last line of each start in a log, summed."""
+    return sum(sittings(log))
+
+
+def sittings(log: Path) -> list[float]:
+    """Seconds from the first to the last line of each start in a log."""
     starts: list[list[datetime]] = []
     for line in log.read_text(encoding="utf-8").splitlines():
         try:
@@ -75,7 +80,7 @@ def wall_seconds(log: Path) -> float:
         if not starts or _FIRST_LINE.search(line):
             starts.append([when, when])
         starts[-1][1] = when
-    return sum((last - first).total_seconds() for first, last in starts)
+    return [(last - first).total_seconds() for first, last in starts]
 
 
 def same_losses(run: RunDirectory, other: RunDirectory) -> bool:

@@ -47,7 +47,16 @@ def served(package, monkeypatch):
 
 
 def main(package, run, name, folder, *more):
-    flags = ["--trained-by", TRAINED_BY, "--commit", "0a1b", "--data", "channels"]
+    flags = [
+        "--trained-by",
+        TRAINED_BY,
+        "--commit",
+        "0a1b",
+        "--data",
+        "channels",
+        "--chosen-by",
+        "a guess",
+    ]
     flags += ["--out", str(folder)]
     return package.main([str(run.path), name, *flags, *more])
 
@@ -68,7 +77,7 @@ def test_the_last_weights_come_in_halves_with_their_record(package, run, served,
     assert told["logged_top1"] == rows[-1]["val_top1"]
     seconds = sum(len(dataset().labels) / row["images_per_second"] for row in rows)
     assert told["seconds"] == pytest.approx(seconds, abs=0.1)
-    assert told["wall_seconds"] == 90
+    assert (told["wall_seconds"], told["sittings"], told["chosen_by"]) == (90, 1, "a guess")
     assert told["commit"] == "0a1b" and set(told["packed"]) == {"commit", "date"}
     assert told["machine"]["python"] and told["versions"]["mxnet"] == "1.9.1"
     measured = told["measured"]

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -15,6 +16,9 @@ from runs import new_run, train
 from small import RECIPE, SPEC, dataset
 
 from gluon_ran.models import find_spec
+from gluon_ran.models.pretrained import PACKAGED
+
+WEIGHTS = "cifar_attention56_thin"
 
 # Rows that no other experiment shares: experiment, its row, and the errors of the seeds.
 SHORT = [
@@ -118,7 +122,12 @@ def written(modules, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     modules.write(folder / "results", "short", SHORT)
     modules.write(folder / "results", "full", FULL)
-    path = modules.report.write_report(folder / "results", folder / "runs", folder / "out")
+    (folder / "weights").mkdir()
+    for suffix in (".params", ".json"):
+        shutil.copy(PACKAGED / f"{WEIGHTS}{suffix}", folder / "weights")
+    path = modules.report.write_report(
+        folder / "results", folder / "runs", folder / "out", folder / "weights"
+    )
     assert path == folder / "out" / "report.html"
     return path
 
@@ -148,7 +157,7 @@ def test_the_page_asks_for_nothing(page):
 
 def test_every_figure_is_in_the_page_and_beside_it(page, written):
     files = sorted(path.name for path in (written.parent / "figures").iterdir())
-    assert len(page.images) == len(files) == 3 + 2 + 4 + 2 + 2
+    assert len(page.images) == len(files) == 3 + 2 + 4 + 2 + 2 + 1
     some = ("attention-type-errors", "attention-type-paper", "label-noise-curves")
     assert {f"short-{name}.png" for name in some} <= set(files)
     assert "full-attention-type-paper.png" not in files, "it stands in the same figure"
@@ -189,6 +198,20 @@ def test_only_the_full_budget_stands_beside_the_paper(written):
     assert ">paper, error %<" in full
 
 
+def test_the_packaged_weights_have_their_card_and_masks(page, written):
+    training = json.loads((PACKAGED / f"{WEIGHTS}.json").read_text())["training"]
+    told = training["measured"]
+    rows = [row for row in page.cells if row[0] == WEIGHTS]
+    assert rows[0][1:3] == [training["data"], str(training["recipe"]["epochs"])]
+    forms = ("float32", "bfloat16", "int8", "onnx")
+    accuracies = [told["top1"], told["top1_flip"], *(told["served"][form] for form in forms)]
+    assert rows[0][4:] == [f"{100 * top1:.2f}" for top1 in accuracies]
+    assert rows[1][1:] == [training["commit"][:10], training["command"]]
+    assert "#weights" in page.links
+    with Image.open(written.parent / "figures" / f"weights-masks-{WEIGHTS}.png") as image:
+        assert np.asarray(image.convert("RGB")).std() > 10
+
+
 def test_what_the_results_say_is_escaped(written, page):
     assert "CIFAR-10 <of mine>" in page.text and "Some & CPU" in page.text
     assert "<of mine>" not in written.read_text(encoding="utf-8")
@@ -200,7 +223,7 @@ def test_the_same_results_give_the_same_bytes(modules, tmp_path):
     modules.write(tmp_path / "results", "full", FULL[1:])
     bytes_of = []
     for out in (tmp_path / "a", tmp_path / "b"):
-        modules.report.write_report(tmp_path / "results", tmp_path, out)
+        modules.report.write_report(tmp_path / "results", tmp_path, out, tmp_path / "none")
         files = sorted(path for path in out.rglob("*") if path.is_file())
         bytes_of.append([(path.relative_to(out), path.read_bytes()) for path in files])
     assert bytes_of[0] == bytes_of[1] and len(bytes_of[0]) == 3
@@ -237,7 +260,7 @@ def test_a_row_that_another_table_has_makes_no_table_of_its_own(modules, tmp_pat
     (found,) = modules.collect.collect(tmp_path)
     assert [table.experiment.name for table in found.tables] == ["attention-type"]
     assert "mask-structure" in found.alone and "attention-type" not in found.alone
-    path = modules.report.write_report(tmp_path, tmp_path, tmp_path / "out")
+    path = modules.report.write_report(tmp_path, tmp_path, tmp_path / "out", tmp_path / "none")
     text = Page(path.read_text(encoding="utf-8")).text
     assert f"With one row, which other tables have too: {', '.join(found.alone)}." in text
     assert "Nothing can be compared" in text and "What can be compared" not in text
