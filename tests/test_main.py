@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from foreign_cases import tengshaofeng
 from own_weights import MODEL, NAMES, NORMALIZATION, own_nets, own_weights  # noqa: F401
-from pictures import picture
+from pictures import fill, picture
 from PIL import Image
 from runs import new_run, train
 
-from gluon_ran.commands import main
+from gluon_ran.commands import export, main
 from gluon_ran.data.pictures import fit_picture
 from gluon_ran.models import list_baselines, list_models, read_card, summary
 from gluon_ran.models.convert.__main__ import main as old_convert
@@ -180,6 +180,34 @@ def test_export_writes_a_symbol_with_the_networks_scores(capfd, nets, precision)
     difference = np.linalg.norm(net(x).asnumpy() - expected) / np.linalg.norm(expected)
     least, most = (0, 1e-4) if precision == "float32" else (1e-4, 0.05)
     assert least <= difference < most
+
+
+@pytest.mark.filterwarnings("ignore:.*Cannot decide type")
+def test_export_calibrates_int8_by_some_of_the_pictures_that_there_are(capfd, nets, monkeypatch):
+    fill(Path("signs"), {"red": 6, "green": 6, "blue": 6})
+    Path("signs", "notes.txt").write_text("no picture")
+    picture("red", 99).save("a.gif")
+    taken = []
+    optimize = export.optimize
+
+    def watched(net, precision, calibration):
+        taken.extend(calibration)
+        return optimize(net, precision, calibration, bound=10)
+
+    monkeypatch.setattr(export, "optimize", watched)
+    monkeypatch.setattr(export, "_CALIBRATION", 10)
+    monkeypatch.setattr(export, "_BATCH", 4)
+    argv = ["export", *MODEL, "--out", "eight", "--format", "symbol", "--precision", "int8"]
+    given = as_json(capfd, *argv, "--calibrate", "signs", "a.gif")
+    assert [batch.shape for batch in taken] == [(4, 3, 24, 16), (4, 3, 24, 16), (2, 3, 24, 16)]
+    paths = [*sorted(Path("signs").rglob("*.png")), Path("a.gif")]
+    for row, path in zip(np.concatenate(taken), [paths[i] for i in range(0, 19, 2)]):
+        with Image.open(path) as image:
+            seen = fit_picture(image.convert("RGB"), (24, 16), "pad")
+        np.testing.assert_array_equal(row, NORMALIZATION(seen[None])[0])
+    assert "quantize" in Path(given["written"][0]).read_text()
+    net = mx.gluon.SymbolBlock.imports(given["written"][0], ["data"], given["written"][1])
+    assert net(mx.nd.array(taken[0])).shape == (4, 3)
 
 
 def test_export_writes_onnx(capfd, nets):

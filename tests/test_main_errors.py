@@ -75,6 +75,18 @@ def test_broken_pictures_are_named_and_the_others_go_on(capfd, tmp_path):
         ),
         ("export --model root/tiny.params --out no/net.onnx", "no/net.onnx can't be written"),
         ("export --model root/tiny.params --out no/net --format symbol", "there is no folder no"),
+        (
+            "export --model root/tiny.params --out n --format symbol --calibrate a.png package",
+            "package has no pictures in it",
+        ),
+        (
+            "export --model root/tiny.params --out n --format symbol --calibrate nothere",
+            "nothere can't be read",
+        ),
+        (
+            "export --model root/unknown.params --out n --format symbol --calibrate a.png",
+            "does not tell how its pictures are norm",
+        ),
         ("convert nothere.npz --out x.params", "there is no file nothere.npz"),
     ],
 )
@@ -107,6 +119,8 @@ def test_bad_input_is_an_error_in_one_line(capfd, argv, message, tmp_path, nets,
         "export --model tiny --out x.onnx --precision bfloat16", "convert theirs.npz",
         "export --model tiny --out x.onnx --format symbol", "export --model tiny --out x.params",
         "export --model tiny --out root --format symbol",
+        "export --model tiny --out x --format symbol --precision int8",
+        "export --model tiny --out x.onnx --calibrate a.png",
     ],
 )  # fmt: skip
 def test_a_wrong_command_line_is_told_from_an_error(capfd, argv):

@@ -172,7 +172,8 @@ def pictures_for(card: Card, args: argparse.Namespace) -> Pictures:
             f"the card of {args.model} does not tell how its pictures are normalised: write it "
             "again with a normalization"
         )
-    return Pictures(size, args.fit or card.fit or FITS[0], card.normalization)
+    fit = getattr(args, "fit", None)  # not every command has the flag
+    return Pictures(size, fit or card.fit or FITS[0], card.normalization)
 
 
 def sides(size: tuple[int, int]) -> str:

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gluon_ran._files import write_text
-from gluon_ran.commands.common import Outcome, add_model, find_model, picture_size, sides
+from gluon_ran.commands.common import (
+    Outcome,
+    Pictures,
+    add_model,
+    find_model,
+    picture_size,
+    pictures_for,
+    sides,
+)
+from gluon_ran.data import DataError
+from gluon_ran.data.pictures import SUFFIXES
 from gluon_ran.deploy import export_onnx, optimize
 from gluon_ran.models import Card
 from gluon_ran.training import Trained
 
 # Pictures of random numbers on which the scores are compared.
 _COMPARED = 8
+# Of files, as many as int8 takes its ranges from; and of a batch.
+_CALIBRATION, _BATCH = 512, 64
 
 
 def add_to(commands: Any) -> argparse.ArgumentParser:
@@ -36,8 +49,14 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--format", choices=("onnx", "symbol"), default="onnx",
                         help="default: onnx")  # fmt: skip
     parser.add_argument(
-        "--precision", choices=("float32", "bfloat16"), default="float32",
-        help="of a symbol (default: float32); int8 needs pictures, see gluon_ran.deploy.optimize",
+        "--precision", choices=("float32", "bfloat16", "int8"), default="float32",
+        help="of a symbol (default: float32); int8 needs --calibrate",
+    )  # fmt: skip
+    parser.add_argument(
+        "--calibrate", nargs="+", type=Path, metavar="PATH",
+        help="pictures as the network will see them, or folders of some, on which a symbol's "
+        f"scores are compared and from which int8 takes its ranges; of more than {_CALIBRATION} as "
+        "many, evenly",
     )  # fmt: skip
     parser.add_argument(
         "--size", type=picture_size, metavar="N",
@@ -50,13 +69,18 @@ def run(args: argparse.Namespace) -> Outcome:
     """Exports a network.
 
     Raises:
-        ValueError: the network can't be found, or does not take pictures of that size.
+        ValueError: the network can't be found, or does not take pictures of that size; or those to
+            calibrate by can't be read.
         ExportError, OptimizeError: it can't be written so, or its scores differ.
         RunError, CheckpointError: a run directory is damaged.
         OSError: a file can't be written.
     """
     if args.format == "onnx" and args.precision != "float32":
         args.parser.error("--precision is for --format symbol: ONNX files are float32")
+    if args.format == "onnx" and args.calibrate:
+        args.parser.error("--calibrate is for --format symbol")
+    if args.precision == "int8" and not args.calibrate:
+        args.parser.error("--precision int8 needs --calibrate: pictures to take its ranges from")
     if args.format == "onnx" and args.out.suffix.lower() != ".onnx":
         args.parser.error(
             f"--out {args.out}: an ONNX file ends in .onnx; a symbol needs --format symbol"
@@ -70,9 +94,11 @@ def run(args: argparse.Namespace) -> Outcome:
         args.parser.error(f"--out {args.out}: it is a folder: give a name in it, as {args.out}/net")
     trained = find_model(args)
     card = trained.card
+    pictures = pictures_for(card, args) if args.calibrate else None
     size = args.size or card.size or card.spec.input_size
     serving = _what_serves(card, size)
-    written = _write(trained, args, size, serving)
+    calibration = None if pictures is None else _calibration(args.calibrate, pictures)
+    written = _write(trained, args, size, serving, calibration)
     value = {
         "model": card.spec.name,
         "weights": str(trained.weights),
@@ -83,15 +109,37 @@ def run(args: argparse.Namespace) -> Outcome:
     return Outcome(value, lines)
 
 
+def _calibration(paths: Sequence[Path], pictures: Pictures) -> list[np.ndarray]:
+    """Batches of some of the pictures that there are, normalised.
+
+    Raises:
+        DataError: there are none, or one can't be read or decoded.
+    """
+    files: list[Path] = []
+    for path in paths:
+        there = [path]
+        if path.is_dir():
+            there = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not there:
+            raise DataError(f"{path} has no pictures in it ({', '.join(SUFFIXES)}): give others")
+        files += there
+    some = np.linspace(0, len(files) - 1, min(len(files), _CALIBRATION)).round().astype(int)
+    read = [pictures.read(str(files[i])) for i in some]
+    batches = (np.stack(read[i : i + _BATCH]) for i in range(0, len(read), _BATCH))
+    return [pictures.normalization(batch) for batch in batches]
+
+
 def _write(
-    trained: Trained, args: argparse.Namespace, size: tuple[int, int], serving: dict[str, Any]
-) -> tuple[Path, ...]:
+    trained: Trained, args: argparse.Namespace, size: tuple[int, int], serving: dict[str, Any],
+    calibration: list[np.ndarray] | None,
+) -> tuple[Path, ...]:  # fmt: skip
     net = trained.network()
     if args.format == "onnx":
         return (export_onnx(net, args.out, size, card=trained.card),)
-    shape = (_COMPARED, trained.card.spec.in_channels, *size)
-    pictures = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    graph = optimize(net, args.precision, [pictures])
+    if calibration is None:
+        shape = (_COMPARED, trained.card.spec.in_channels, *size)
+        calibration = [np.random.default_rng(0).normal(size=shape).astype(np.float32)]
+    graph = optimize(net, args.precision, calibration)
     beside = Path(f"{args.out}-serving.json")
     if beside.exists():
         beside.unlink()  # a failure leaves none rather than that of another network
