@@ -19,7 +19,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     If writing fails, what was at `path` stays and the temporary file goes.
 
     Raises:
-        OSError: it failed; names `path`.
+        OSError: it failed; names `path`, or what else failed while this was open.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -28,7 +28,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is None:
+        of_another = error.filename is not None and str(error.filename) != str(temporary)
+        if error.errno is None or of_another:
             raise
         lacking = error.errno == errno.ENOENT and not path.parent.is_dir()
         reason = f"there is no folder {path.parent} to write to" if lacking else error.strerror

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from networks import shake
 from small import TINY
@@ -29,6 +30,9 @@ def own_nets(tmp_path_factory):
         "plain": Card(replace(TINY, modules=(0,)), NORMALIZATION),
         "base": Card(Baseline("cifar_resnet20_v2", 3), NORMALIZATION),
         "unknown": Card(TINY),
+        "mean": Card(
+            TINY, Normalization(np.full((24, 16, 3), 99.0), (60, 61, 62)), NAMES, (24, 16)
+        ),
         "grey": Card(replace(TINY, in_channels=1)),
     }
     built = {}

@@ -243,6 +243,14 @@ def test_a_folder_that_lacks_files_says_which(tmp_path, there, message):
     assert "cifar-10-binary.tar.gz" in str(caught.value)
 
 
+def test_a_folder_within_that_may_not_be_read_is_passed_over(tmp_path, monkeypatch):
+    """As lost+found, where the folder is a whole disk; here by what the system says of its name."""
+    for name in ("data", "lost+found"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(cifar.os, "access", lambda path, mode: path.name != "lost+found")
+    assert cifar._places(tmp_path) == [tmp_path, tmp_path / "data"]
+
+
 def test_a_folder_that_is_none_is_an_error(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         load_dataset("cifar10", tmp_path / "none")

@@ -226,6 +226,7 @@ def test_an_even_crop_cuts_both_sides_alike():
 def test_sizes_are_one_side_or_two():
     assert checked_size(8) == (8, 8) and checked_size((8, 12)) == (8, 12)
     assert checked_size([8, 12]) == (8, 12)
-    for size in (0, -1, (8,), (8, 0), (8, 8, 3), (8.0, 8)):
+    assert checked_size(np.int64(8)) == (8, 8) and checked_size((np.int32(8), 12)) == (8, 12)
+    for size in (0, -1, (8,), (8, 0), (8, 8, 3), (8.0, 8), 8.0, None, "48"):
         with pytest.raises(DataError, match="size"):
             checked_size(size)

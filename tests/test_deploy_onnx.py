@@ -124,6 +124,7 @@ def test_a_network_takes_the_card_of_its_own_weights(tmp_path):
     assert set(metadata(export_onnx(network, path))) == {"spec"}
     with pytest.raises(ValueError, match="card is of another network"):
         export_onnx(network, path, card=replace(card, spec=replace(SPEC, t=3)))
+    export_onnx(network, path, card=replace(card, spec=replace(SPEC, dropout=0.5, zero_init=True)))
     (tmp_path / "net.params").write_bytes(b"no card beside it")
     with pytest.raises(WeightsError, match="nothing tells which network"):
         export_onnx(tmp_path / "net.params", path)

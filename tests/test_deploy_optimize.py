@@ -258,6 +258,24 @@ def test_exported_files_give_the_same_scores(tmp_path, precision):
     assert set(arguments) == set(loaded.list_arguments()) - {"data"}
 
 
+def test_a_failing_export_leaves_both_files_as_they_were(tmp_path):
+    (tmp_path / "served-0000.params").write_text("of before")
+    (tmp_path / "served-symbol.json").mkdir()  # which no file can take the place of
+    with pytest.raises(OSError, match="served-symbol.json"):
+        optimize(smallest(), "float32", [pictures()]).export(tmp_path / "served")
+    assert (tmp_path / "served-0000.params").read_text() == "of before"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_of_several_devices_the_first_ones_statistics_are_served():
+    net = smallest()
+    net.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)])
+    for parameter in net.collect_params(".*running_mean").values():
+        parameter.list_data()[1][:] += 3
+    served, x = optimize(net, "float32", [pictures()]), mx.nd.array(pictures(), ctx=mx.cpu(0))
+    assert disagreement(net, served, x.asnumpy()) < 1e-4
+
+
 def test_export_to_no_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         optimize(small()).export(tmp_path / "missing" / "served")

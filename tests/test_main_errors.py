@@ -80,6 +80,10 @@ def test_broken_pictures_are_named_and_the_others_go_on(capfd, tmp_path):
             "package has no pictures in it",
         ),
         (
+            "export --model root/mean.params --out n --format symbol --size 32",
+            r"by a mean picture of \(24, 16\): export it for that size",
+        ),
+        (
             "export --model root/tiny.params --out n --format symbol --calibrate nothere",
             "nothere can't be read",
         ),

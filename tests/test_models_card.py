@@ -71,6 +71,15 @@ def test_a_card_has_how_the_weights_were_trained(tmp_path):
     assert read_card(path).training == record
 
 
+def test_a_card_that_could_not_be_read_again_is_not_made(tmp_path):
+    spec, path = find_spec(THIN), tmp_path / "net.params"
+    save_with_card(arrays(), Card(spec, size=np.int64(48), fit="pad"), path)
+    assert (read_card(path).size, read_card(path).fit) == ((48, 48), "pad")
+    for changes in ({"size": 0}, {"size": (48, 48, 3)}, {"size": "48"}, {"fit": "center"}):
+        with pytest.raises(ValueError):
+            Card(spec, **changes)
+
+
 def test_halves_give_the_scores_of_the_whole(tmp_path):
     net = narrow()
     shake(net)

@@ -1,6 +1,8 @@
+import copy
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 from networks import assert_close, assert_same, blocks, gradients, narrow, pictures
 
@@ -52,6 +54,33 @@ def test_masks_have_the_shape_of_their_stage_and_lie_between_0_and_1():
     assert [mask.shape for mask in masks] == [(2,) + shape for shape in shapes]
     for mask in masks:
         assert 0 < mask.min().asscalar() < mask.max().asscalar() < 1
+
+
+def test_a_network_can_be_copied_behind_its_masks():
+    net, x = narrow(), pictures()
+    masks = net.masks(x)
+    other = copy.deepcopy(net)
+    for one, two in zip(masks, other.masks(x)):
+        assert_same(one, two)
+
+
+@pytest.mark.parametrize("upsampling", ["auto", "matrix", "separable", "bilinear"])
+def test_a_network_computes_in_float64_too(upsampling):
+    """Scores and masks, hybridized and not, and back again."""
+    net, x = calibrated(upsampling=upsampling), pictures()
+    scores, masks = net(x), net.masks(x)
+    net.cast("float64")
+    for hybridize in (False, True):
+        if hybridize:
+            net.hybridize()
+        double = net(x.astype("float64"))
+        assert double.dtype == np.float64
+        assert_close(double.astype("float32"), scores, 1e-4)
+    for one, two in zip(net.masks(x.astype("float64")), masks):
+        assert one.dtype == np.float64
+        assert_close(one.astype("float32"), two, 1e-4)
+    net.cast(np.float32)
+    assert_close(net(x), scores, 1e-5)
 
 
 def test_masks_of_a_network_without_modules_are_none():

@@ -1,9 +1,10 @@
 import json
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 
+import numpy as np
 import pytest
 
-from gluon_ran.models import SPECS, Spec, list_models
+from gluon_ran.models import SPECS, Spec, find_spec, list_models
 from gluon_ran.models.spec import change
 
 THIN = SPECS["cifar_attention56_thin"]
@@ -181,6 +182,16 @@ def test_a_size_that_the_source_did_not_have_becomes_the_next_that_fits():
     assert replace(THIN, stem="imagenet", **changes).input_size == (256, 256)
 
 
+def test_numpys_integers_are_taken_as_pythons():
+    spec = replace(THIN, classes=np.int64(7), widths=(np.int32(8), 16, np.int64(32)))
+    assert spec == replace(THIN, classes=7, widths=(8, 16, 32))
+    assert Spec.from_json(spec.to_json()) == spec
+    baseline = find_spec("cifar_resnet20_v1", np.int64(7))
+    assert baseline == find_spec("cifar_resnet20_v1", 7) and '"classes": 7' in baseline.to_json()
+    with pytest.raises(ValueError, match="Spec.classes has -1"):
+        replace(THIN, classes=np.int64(-1))
+
+
 @pytest.mark.parametrize(
     "name, value, choices",
     [
@@ -236,6 +247,7 @@ def halves_evenly(spec, edge):
         {"modules": (0, 0, 0)},
         {"strides": (2, 2, 2), "stem": "imagenet"},
         {"strides": (1, 1, 1)},
+        {"strides": (1, 3, 2)},
         {"stem": "compact"},
         {"mask_depths": (0, 0, 0)},
         {"mask": "local_conv"},

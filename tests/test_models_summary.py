@@ -207,6 +207,11 @@ def test_parameters_are_the_trained_ones_of_the_built_network(name):
     assert rest and all("running" in parameter for parameter in rest)
 
 
+def test_a_size_may_be_one_side():
+    name = "cifar_attention56_thin"
+    assert cost(name, 64) == cost(name, (64, 64)) != cost(name)
+
+
 def test_the_blocked_layouts_own_operators_are_not_counted():
     net = get_model("cifar_attention56_thin")
     before = summary(net, verbose=False)

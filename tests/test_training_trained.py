@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from gluon_ran.training import (
     find_trained,
     fit,
 )
+from gluon_ran.training.trained import card_of
 
 import mxnet as mx
 
@@ -98,6 +100,18 @@ def test_pictures_of_the_run_are_told(tmp_path):
     net_.save_parameters(str(run.checkpoints / "epoch-0001.params"))
     card = find_trained(run.checkpoints / "epoch-0001.params").card
     assert (card.size, card.fit) == ((16, 24), "pad")
+
+
+@pytest.mark.parametrize(
+    "dataset, size", [("cifar10", (32, 32)), ("digits", (32, 32)), ("a", None)]
+)
+def test_small_pictures_keep_their_size_where_a_network_usually_takes_larger(
+    tmp_path, dataset, size
+):
+    spec = replace(SPEC, stem="imagenet")
+    assert spec.input_size == (224, 224)
+    record = {**data_record(), "dataset": dataset}
+    assert card_of(RunDirectory.start(tmp_path / "run", spec, RECIPE, record)).size == size
 
 
 def test_a_name_of_trained_weights_tells_too(tmp_path, monkeypatch):

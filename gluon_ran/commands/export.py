@@ -21,6 +21,7 @@ from gluon_ran.commands.common import (
     sides,
 )
 from gluon_ran.data import DataError
+from gluon_ran.data.folder import pictures_below
 from gluon_ran.data.pictures import SUFFIXES
 from gluon_ran.deploy import export_onnx, optimize
 from gluon_ran.models import Card
@@ -119,7 +120,7 @@ def _calibration(paths: Sequence[Path], pictures: Pictures) -> list[np.ndarray]:
     for path in paths:
         there = [path]
         if path.is_dir():
-            there = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            there = pictures_below(path)
         if not there:
             raise DataError(f"{path} has no pictures in it ({', '.join(SUFFIXES)}): give others")
         files += there
@@ -149,8 +150,14 @@ def _write(
 
 
 def _what_serves(card: Card, size: tuple[int, int]) -> dict[str, Any]:
-    """What a program must know to serve the network; ONNX files have it inside."""
+    """What a program must know to serve the network; ONNX files have it inside.
+
+    Raises:
+        DataError: a mean picture has another size.
+    """
     normalization = card.normalization
+    if normalization is not None:
+        normalization.check_size(size)
     return {
         "size": list(size),
         "fit": card.fit,

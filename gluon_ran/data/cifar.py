@@ -140,12 +140,12 @@ def _places(folder: Path, *likely: str) -> list[Path]:
         )
     try:
         below = [place for place in sorted(folder.iterdir()) if place.is_dir()]
-        for place in (folder, *below):
-            os.scandir(place).close()
     except OSError as error:
         raise DataError(
             f"{error.filename} can't be read ({error.strerror}): check rights"
         ) from None
+    # As lost+found, where the folder is a whole disk.
+    below = [place for place in below if os.access(place, os.R_OK | os.X_OK)]
     return [folder, *sorted(below, key=lambda place: place.name not in likely)]
 
 

@@ -15,7 +15,7 @@ from gluon_ran.data.loading import BROKEN, SPLITS, Source, check_splits, load_sp
 from gluon_ran.data.pictures import FITS, SUFFIXES, check_choice, checked_size, read_bytes
 
 TEST_NAMES = ("test", "val", "valid", "validation")
-_NO_CLASSES = ("__MACOSX",)
+_NO_CLASSES = ("__MACOSX", "lost+found")
 _log = logging.getLogger(__name__)
 
 
@@ -169,6 +169,16 @@ def list_classes(folder: Path) -> dict[str, list[Path]]:
 
 def _is_picture(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """The pictures in a folder and those below it that `load_folder` would take, sorted.
+
+    Raises:
+        DataError: a folder can't be read.
+    """
+    found = _pictures_below(folder, Counter())
+    return [path for path in found if path.relative_to(folder).parts[0] not in _NO_CLASSES]
 
 
 def _pictures_below(folder: Path, passed_over: Counter[str]) -> list[Path]:

@@ -76,6 +76,18 @@ class Normalization:
         """What is added behind that: float32, of the shape of `mean`."""
         return -self.mean * self.scale
 
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Refuses pictures of another height and width than a mean picture's.
+
+        Raises:
+            DataError: they differ.
+        """
+        if self.mean.ndim == 3 and self.mean.shape[:2] != tuple(size):
+            raise DataError(
+                f"the network's pictures are normalised by a mean picture of "
+                f"{self.mean.shape[:2]}: export it for that size, not for {tuple(size)}"
+            )
+
     def __call__(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Normalises uint8 (B, H, W, 3) pictures to float32 (B, 3, H, W), contiguous.
 

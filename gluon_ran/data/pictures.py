@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Tuple
 
@@ -256,10 +257,10 @@ def checked_size(size: int | tuple[int, int]) -> tuple[int, int]:
     Raises:
         DataError: not one or two whole numbers of pixels above 0.
     """
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+    sides = tuple(size) if isinstance(size, Iterable) else (size, size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
         raise DataError(f"the size of pictures is {size!r}: give one side, or height and width")
-    return sides
+    return int(sides[0]), int(sides[1])
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -16,6 +16,7 @@ from gluon_ran._files import atomic_path
 from gluon_ran.data.pictures import checked_size
 from gluon_ran.deploy.onnx_model import INPUT, OUTPUT, ExportError, onnx_model
 from gluon_ran.models import Card, ResidualAttentionNet, WeightsError
+from gluon_ran.models.by_name import computing
 from gluon_ran.models.network import check_input_shape
 from gluon_ran.training import find_trained
 
@@ -122,17 +123,13 @@ def _metadata(network: HybridBlock, card: Card | None, size: tuple[int, int]) ->
     spec = getattr(network, "spec", None)
     if card is None:
         return {} if spec is None else {"spec": json.dumps(json.loads(spec.to_json()))}
-    if spec is not None and spec != card.spec:
+    if spec is not None and computing(spec) != computing(card.spec):
         raise ValueError(
             f"the card is of another network than the one given, {spec.name}: give the card of its "
             "weights, or none"
         )
-    mean = np.empty(0) if card.normalization is None else card.normalization.mean
-    if mean.ndim == 3 and mean.shape[:2] != size:
-        raise ValueError(
-            f"the network's pictures are normalised by a mean picture of {mean.shape[:2]}: export "
-            f"it for that size, not for {size}"
-        )
+    if card.normalization is not None:
+        card.normalization.check_size(size)
     told = {
         "spec": json.loads(card.spec.to_json()),
         "normalization": card.normalization and card.normalization.to_json(),

@@ -126,7 +126,7 @@ def _weights(symbol: mx.sym.Symbol, parameters: dict[str, Parameter]) -> Iterato
     used, ones = set(symbol.list_inputs()), _fixed_scales(symbol)
     for name, parameter in parameters.items():
         if parameter.name in used:
-            values = parameter._reduce().asnumpy()
+            values = parameter.list_data()[0].asnumpy()
             values = np.ones_like(values) if parameter.name in ones else values
             yield onnx.numpy_helper.from_array(values, name)
 

@@ -108,11 +108,10 @@ class OptimizedNetwork(Block):
             f"{'aux' if name in states else 'arg'}:{name}": parameter.data()
             for name, parameter in self.graph.collect_params().items()
         }
-        with atomic_path(parameters) as temporary:
-            write_params_file(temporary, arrays)
-        with atomic_path(symbol) as temporary:
-            text = self.symbol.tojson(remove_amp_cast=False)
-            temporary.write_text(text, encoding="utf-8")
+        text = self.symbol.tojson(remove_amp_cast=False)
+        with atomic_path(parameters) as new_parameters, atomic_path(symbol) as new_symbol:
+            write_params_file(new_parameters, arrays)
+            new_symbol.write_text(text, encoding="utf-8")
         return symbol, parameters
 
 
@@ -252,7 +251,9 @@ def _trace(
     if not isinstance(net, HybridBlock):
         raise ValueError(f"optimize takes a HybridBlock, not {type(net).__name__}")
     mx.nd.waitall()  # Else BatchNorm statistics are stale under static_alloc.
-    arrays = {p.name: p._reduce() for p in net.collect_params().values()}
+    # The first device's, as MXNet's mean of all would be of other statistics than any has.
+    parameters = net.collect_params().values()
+    arrays = {p.name: p.list_data()[0].copyto(mx.cpu()) for p in parameters}
     others = {np.dtype(array.dtype).name for array in arrays.values()} - {"float32"}
     if others:
         raise ValueError(

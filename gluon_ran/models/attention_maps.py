@@ -49,7 +49,7 @@ def _trace(net: HybridBlock, shape: tuple[int, ...]) -> list[AttentionMaps]:
     """The symbols of each module's maps, in the order of the forward pass."""
     with net.traced_for(shape), ExitStack() as stack:
         notes = [_note(module, stack) for module in _modules(net)]
-        net(sym.var("data", dtype="float32"))
+        net(sym.var("data", dtype=net.dtype))
     return [AttentionMaps(**each) for each in notes]
 
 
@@ -82,6 +82,10 @@ class KeptGraphs:
     def __init__(self) -> None:
         self._kept: dict[Callable, tuple[tuple, SymbolBlock]] = {}
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> KeptGraphs:
+        """A copied network has none yet: MXNet's graphs can't be copied."""
+        return KeptGraphs()
+
     def forget(self) -> None:
         """Has the next pass make its graph anew."""
         self._kept.clear()
@@ -99,12 +103,12 @@ class KeptGraphs:
         self, make: Callable[..., sym.Symbol | None], net: HybridBlock, x: nd.NDArray
     ) -> list[nd.NDArray]:
         """What the graph that `make` gives for a network and a shape computes, without training."""
-        key = (x.shape[2:], net.blocked)
+        key = (x.shape[2:], net.blocked, net.dtype)
         if make not in self._kept or self._kept[make][0] != key:
             graph = make(net, x.shape)
             if graph is None:
                 return []
-            data = sym.var("data", dtype="float32")
+            data = sym.var("data", dtype=net.dtype)
             self._kept[make] = key, SymbolBlock(graph, data, params=net.collect_params())
         with autograd.pause():
             output = self._kept[make][1](x)

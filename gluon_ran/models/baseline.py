@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from gluon_ran import _runtime
+from gluon_ran.models.spec import plain_integer
 from gluon_ran.models.units import BEFORE_RELU, BEFORE_SIGMOID
 
 from mxnet import nd
@@ -40,6 +41,7 @@ class Baseline:
     def __post_init__(self) -> None:
         if self.name not in BASELINES:
             raise ValueError(f"no baseline is called {self.name!r}; there are: {BASELINES}")
+        object.__setattr__(self, "classes", plain_integer(self.classes))
         if not isinstance(self.classes, int) or self.classes < 1:
             raise ValueError(f"Baseline.classes is {self.classes!r}: give an integer of at least 1")
 

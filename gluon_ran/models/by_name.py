@@ -97,7 +97,7 @@ def _agreed(
         asked = find_spec(name, told.classes if classes is None else classes, **changes)
     else:
         asked = change_spec(told, classes, **changes)
-    here, there = _computing(asked), _computing(told)
+    here, there = computing(asked), computing(told)
     different = [
         f"{key} is {there.get(key)} there and {here.get(key)} here"
         for key in {**there, **here}
@@ -110,7 +110,7 @@ def _agreed(
     return change_spec(told, **changes)
 
 
-def _computing(spec: Spec | Baseline) -> dict[str, Any]:
+def computing(spec: Spec | Baseline) -> dict[str, Any]:
     """The fields that say what a network computes."""
     if isinstance(spec, Baseline):
         return {"name": spec.name, "classes": spec.classes}

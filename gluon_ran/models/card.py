@@ -39,14 +39,16 @@ class Card:
         spec: the network.
         normalization: what its pictures are normalised by; None where that is not known.
         class_names: one name a class; empty where they are not known.
-        size: height and width of the pictures, in pixels; None where they are not known.
+        size: height and width of the pictures, in pixels, or one side of squares, which becomes
+            both; None where they are not known.
         fit: how pictures of other sizes come to it, one of `data.pictures.FITS`; None where that is
             not known.
         training: how the weights were trained and how good they are, as an object of JSON; None
             where that is not known. `benchmarks/package_weights.py` writes one.
 
     Raises:
-        ValueError: there are other than `spec.classes` class names, or `training` is no object.
+        ValueError: there are other than `spec.classes` class names, `size` or `fit` is none, or
+            `training` is no object.
     """
 
     spec: Spec | Baseline
@@ -62,6 +64,10 @@ class Card:
                 f"{len(self.class_names)} class names for {self.spec.classes} classes: give a name "
                 "for each, or none"
             )
+        if self.size is not None:
+            object.__setattr__(self, "size", checked_size(self.size))
+        if self.fit is not None:
+            check_choice("fit", self.fit, FITS)
         if self.training is not None and not isinstance(self.training, Mapping):
             raise ValueError(f"training is an object of JSON, not {self.training!r}")
 
@@ -180,12 +186,10 @@ def parse_card(text: str) -> tuple[Card, str]:
             spec_from_json(json.dumps(content["spec"])),
             None if normalization is None else Normalization.from_json(normalization),
             tuple(map(str, content["class_names"])),
-            None if content["size"] is None else checked_size(tuple(content["size"])),
+            None if content["size"] is None else tuple(content["size"]),
             content["fit"],
             content.get("training"),  # older cards have none
         )
-        if card.fit is not None:
-            check_choice("fit", card.fit, FITS)
         if not re.fullmatch("[0-9a-f]{64}", content["sha256"]):
             raise ValueError(f"its SHA-256 is {content['sha256']!r}")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

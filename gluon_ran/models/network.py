@@ -7,6 +7,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, Callable, Iterator
 
+import numpy as np
+
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models.attention import AttentionModule, MaskHead
 from gluon_ran.models.attention_maps import AttentionMaps, KeptGraphs, mask_graph
@@ -35,6 +37,13 @@ class _PictureBlock(HybridBlock):
         if isinstance(x, nd.NDArray):
             self._set_size(x.shape)
         return super().forward(x, *args)
+
+    def cast(self, dtype: str | type) -> None:
+        """Computes in another type from then on; MXNet's CPU build has no float16 convolutions."""
+        super().cast(dtype)
+        for parameter in self.collect_params().values():
+            parameter._var = None  # MXNet's own cast leaves the symbol of the type before
+        self._trace.dtype = dtype if isinstance(dtype, str) else np.dtype(dtype).name
 
     @contextmanager
     def traced_for(self, shape: tuple[int, ...], portable: bool = False) -> Iterator[None]:
@@ -205,6 +214,11 @@ class ResidualAttentionNet(_PictureBlock):
     def spec(self) -> Spec:
         """What this network is."""
         return self._spec
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in: float32, unless `cast` made it another."""
+        return self._trace.dtype
 
     @property
     def blocked(self) -> bool:

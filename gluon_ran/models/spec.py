@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from math import gcd
+from numbers import Integral
 from typing import Any
 
 STEMS = ("imagenet", "cifar", "compact")
@@ -94,8 +96,10 @@ class Spec:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
+            if isinstance(value, (list, tuple)):
+                object.__setattr__(self, field.name, tuple(map(plain_integer, value)))
+            else:
+                object.__setattr__(self, field.name, plain_integer(value))
         self._check_stages()
         for name, choices in (
             ("stem", STEMS),
@@ -157,7 +161,8 @@ class Spec:
         for step, count, depth in zip(self.strides, self.modules, self.mask_depths):
             stride *= step
             pooled = count and self.mask == "encoder_decoder"
-            multiple = max(multiple, stride << depth if pooled else stride)
+            each = stride << depth if pooled else stride
+            multiple = multiple * each // gcd(multiple, each)
         return multiple
 
     @property
@@ -216,6 +221,12 @@ def change(spec: Spec, **changes: Any) -> Spec:
         ValueError: an unknown field, or a value that the field does not take.
     """
     return replace(spec, **_known_fields(type(spec), changes))
+
+
+def plain_integer(value: Any) -> Any:
+    """A NumPy integer as Python's, which JSON has too; anything else as it is."""
+    numpys = isinstance(value, Integral) and not isinstance(value, int)
+    return int(value) if numpys else value
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

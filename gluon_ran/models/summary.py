@@ -9,6 +9,7 @@ from math import prod
 from typing import Any, Iterator, Tuple
 
 from gluon_ran import _runtime  # noqa: F401
+from gluon_ran.data.pictures import checked_size
 from gluon_ran.models.baseline import Baseline
 from gluon_ran.models.network import ResidualAttentionNet
 from gluon_ran.models.spec import Spec
@@ -112,14 +113,14 @@ def _marks(net: ResidualAttentionNet) -> dict[str, Any]:
 
 def summary(
     what: str | Spec | Baseline | ResidualAttentionNet,
-    input_size: tuple[int, int] | None = None,
+    input_size: int | tuple[int, int] | None = None,
     verbose: bool = True,
 ) -> ModelSummary:
     """Prints and returns what a network costs. Nothing is computed, so it need not be initialised.
 
     Args:
         what: a network of ours, its Spec, or the name of one, GluonCV's too.
-        input_size: height and width in pixels; the Spec's own size if None.
+        input_size: height and width in pixels, or one side; the Spec's own size if None.
         verbose: print it.
 
     Raises:
@@ -135,7 +136,8 @@ def summary(
     else:
         spec = find_spec(what) if isinstance(what, str) else what
         net = build(spec)
-    shape = (1, spec.in_channels) + tuple(input_size or spec.input_size)
+    size = spec.input_size if input_size is None else checked_size(input_size)
+    shape = (1, spec.in_channels, *size)
     stages: dict[str, Shape] = {}
     with ExitStack() as stack:
         if isinstance(net, ResidualAttentionNet):

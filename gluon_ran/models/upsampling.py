@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from gluon_ran import _runtime  # noqa: F401
 
 from mxnet import nd
@@ -26,10 +28,11 @@ class Trace:
             what comes next stays in its blocked layout: faster on CPUs, most of all in bfloat16.
         portable: build the graph of operators that ONNX has too: interpolation by MXNet's own
             operator whatever the method, L2 norms written out.
+        dtype: of what flows through it.
     """
 
     def __init__(self, size: tuple[int, int], blocked: bool = False) -> None:
-        self.size, self.blocked, self.portable = size, blocked, False
+        self.size, self.blocked, self.portable, self.dtype = size, blocked, False, "float32"
 
     def plane(self, stride: int) -> tuple[int, int]:
         """Height and width of the planes at a stride, in pixels."""
@@ -52,30 +55,38 @@ class Blocked(HybridBlock):
         """(N, C, H, W) to itself."""
         if not self._trace.blocked:
             return x
-        ones, channels = F.ones((self._channels, 1, 1, 1)), self._channels
+        channels, dtype = self._channels, _dtype_of(F, x, self._trace)
+        ones = F.ones((channels, 1, 1, 1), dtype=dtype)
         return F.Convolution(
             x, ones, kernel=(1, 1), num_filter=channels, num_group=channels, no_bias=True
         )
 
 
-def interpolation_matrix(F: Any, source: int, target: int) -> Any:
+def _dtype_of(F: Any, x: Any, trace: Trace) -> str:
+    """The type of an array, or of the graph where it is a symbol."""
+    return np.dtype(x.dtype).name if F is nd else trace.dtype
+
+
+def interpolation_matrix(F: Any, source: int, target: int, dtype: str = "float32") -> Any:
     """Matrix that takes `source` points to `target` points by linear interpolation, ends on ends.
 
     Entry (i, j) is max(0, 1 - |i (n - 1) / (m - 1) - j|) for n points to m. Numerator and
-    denominator are integers, exact in float32, so each entry is rounded once.
+    denominator are integers, exact in float32, so each entry is rounded once (in float16 twice).
 
     Args:
         F: `mxnet.nd` or `mxnet.sym`.
         source: n, at least 1.
         target: m, at least 2.
+        dtype: float32, float16 or float64.
 
     Returns:
-        (m, n) float32.
+        (m, n) of that type.
     """
-    last = target - 1
-    i = F.reshape(F.arange(0, target), shape=(target, 1)) * (source - 1)
-    j = F.reshape(F.arange(0, source), shape=(1, source)) * last
-    return F.relu(last - F.abs(F.broadcast_sub(i, j))) / last
+    last, exact = target - 1, "float32" if dtype == "float16" else dtype
+    i = F.reshape(F.arange(0, target, dtype=exact), shape=(target, 1)) * (source - 1)
+    j = F.reshape(F.arange(0, source, dtype=exact), shape=(1, source)) * last
+    matrix = F.relu(last - F.abs(F.broadcast_sub(i, j))) / last
+    return matrix if dtype == exact else F.cast(matrix, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -128,8 +139,9 @@ class Upsample(HybridBlock):
             height, width = self._trace.plane(self._stride)
         if self._method == "bilinear" or self._trace.portable:
             return F.contrib.BilinearResize2D(x, height=height, width=width)
-        rows = interpolation_matrix(F, height // 2, height)
-        columns = interpolation_matrix(F, width // 2, width)
+        dtype = _dtype_of(F, x, self._trace)
+        rows = interpolation_matrix(F, height // 2, height, dtype)
+        columns = interpolation_matrix(F, width // 2, width, dtype)
         shape = (-1, self._channels, height, width)
         pixels = (height // 2) * (width // 2)
         whole = self._method == "matrix" or (self._method == "auto" and pixels <= MATRIX_PIXELS)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.data import Normalization
+from gluon_ran.data.cifar import CIFAR
 from gluon_ran.models import (
     Baseline,
     Card,
@@ -29,6 +30,9 @@ from gluon_ran.training.run import RunDirectory
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
+
+# Height and width of the pictures of CIFAR, and of the digits.
+_NATIVE = (32, 32)
 
 
 class Trained(NamedTuple):
@@ -125,10 +129,9 @@ def _checkpoint(run: RunDirectory, which: str) -> Path:
 def card_of(run: RunDirectory) -> Card:
     """What the weights of a run are of, whether there are some yet or not."""
     size = run.data.get("size")
+    native = run.data["dataset"] in (*CIFAR, "digits")
+    if size is None and native and run.spec.input_size != _NATIVE:
+        size = _NATIVE  # which is not what such networks usually take
     return Card(
-        run.spec,
-        run.normalization,
-        tuple(run.data["class_names"]),
-        None if size is None else tuple(size),
-        run.data.get("fit"),
+        run.spec, run.normalization, tuple(run.data["class_names"]), size, run.data.get("fit")
     )
