@@ -32,7 +32,7 @@ _ORIGINS = {
 
 
 def write_report(results: Path, runs: Path, out: Path, weights: Path = PACKAGED) -> Path:
-    """Writes OUT/report.html and OUT/figures/*.png; the same results give the same bytes.
+    """Writes OUT/report.html and OUT/figures/*.png; the same results and weights give the same.
 
     Args:
         results: folder of the results, a folder a budget.
@@ -93,7 +93,8 @@ def _head(found: Sequence[Collected], with_weights: bool) -> Html:
 def _reading() -> Html:
     items = [
         "Errors are top-1 errors on the whole test set, in per cent, of the weights behind the "
-        "last epoch. Nothing was chosen by them.",
+        "last epoch. Nothing was chosen by them; how the settings of the trained weights at the "
+        "end were chosen is told there.",
         "Where there are several seeds, the error is the mean of their runs and the range is from "
         "the lowest to the highest run. Differences that are no larger than the ranges say "
         "nothing.",

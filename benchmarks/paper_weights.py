@@ -18,7 +18,7 @@ from gluon_ran.visualize.report import Html, details, join, picture, table, tag
 from mxnet import nd
 
 _PICTURE = Path(__file__).parent / "pictures" / "cat.jpg"
-_COMMANDS = ("weights", "commit", "command")
+_COMMANDS = ("weights", "commit", "command", "settings chosen by")
 _FORMS = ("float32", "bfloat16", "int8", "onnx")
 
 
@@ -44,14 +44,19 @@ def weights_section(folder: Path, weights: Path = PACKAGED) -> Html:
     head = ["weights", "data", "epochs", "time", "alone", "mirrored", *_FORMS]
     rows = [[tag("code", name), *_cells(training)] for name, training in cards.items()]
     commands = [
-        [tag("code", name), training["commit"][:10], tag("code", training["command"])]
+        [
+            tag("code", name),
+            training["commit"][:10],
+            tag("code", training["command"]),
+            training.get("chosen_by", "not told"),
+        ]
         for name, training in cards.items()
     ]
     shown = [draw_masks(name, weights, folder / f"weights-masks-{name}.png") for name in names]
     return tag(
         "section",
         tag("h2", "Trained weights"), tag("p", text), table(head, rows, text=[1]),
-        details("Each with its command", table(list(_COMMANDS), commands, text=[2])),
+        details("Each with its command", table(list(_COMMANDS), commands, text=[2, 3])),
         tag("h3", "Soft masks"), *(picture(each.path, each.alt, each.caption) for each in shown),
         id="weights",
     )  # fmt: skip
@@ -70,6 +75,8 @@ def _cells(training: dict[str, Any]) -> list[str]:
 def draw_masks(name: str, weights: Path, path: Path) -> Figure:
     """Draws each module's mask, its mean over the channels, over the picture of a cat."""
     card = read_card(find_pretrained(name, weights))
+    if not _PICTURE.is_file():
+        raise ValueError(f"{_PICTURE} is missing, over which masks are drawn: restore it")
     with Image.open(_PICTURE) as opened:
         seen = fit_picture(opened.convert("RGB"), card.size or card.spec.input_size, "crop")
     net = get_model(name, pretrained=True, root=weights)

@@ -19,25 +19,52 @@ def atomic_path(path: Path) -> Iterator[Path]:
     If writing fails, what was at `path` stays and the temporary file goes.
 
     Raises:
-        OSError: it failed; names `path`, or what else failed while this was open.
+        OSError: it failed; names `path`.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_paths(path) as (temporary,):
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+
+
+@contextmanager
+def atomic_paths(*paths: Path) -> Iterator[list[Path]]:
+    """Temporary paths for files that belong together, which take their places behind all writing.
+
+    If writing fails, what was at each of `paths` stays and the temporary files go.
+
+    Raises:
+        OSError: it failed; names the path, or all where the system does not tell.
+    """
+    temporaries = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
+    try:
+        yield temporaries
+        for temporary in temporaries:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+        for path in paths:
+            if path.is_dir():  # found out ahead of the first to be replaced
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        for temporary, path in zip(temporaries, paths):
+            os.replace(temporary, path)
     except OSError as error:
-        of_another = error.filename is not None and str(error.filename) != str(temporary)
-        if error.errno is None or of_another:
-            raise
-        lacking = error.errno == errno.ENOENT and not path.parent.is_dir()
-        reason = f"there is no folder {path.parent} to write to" if lacking else error.strerror
-        raise type(error)(error.errno, reason, str(path)) from error
+        raise _named(error, dict(zip(map(str, temporaries), paths))) from error
     finally:
-        if temporary.exists():
-            temporary.unlink()
-    _sync_folder(path.parent)
+        for temporary in temporaries:
+            if temporary.exists():
+                temporary.unlink()
+    for folder in {path.parent for path in paths}:
+        _sync_folder(folder)
+
+
+def _named(error: OSError, paths: dict[str, Path]) -> OSError:
+    """The error with the file that was to be, by its temporary path, in place of that."""
+    told = None if error.filename is None else str(error.filename)
+    if error.errno is None or (told is not None and told not in paths):
+        return error
+    path = " and ".join(map(str, paths.values())) if told is None else str(paths[told])
+    folder = next(iter(paths.values())).parent
+    lacking = error.errno == errno.ENOENT and not folder.is_dir()
+    reason = f"there is no folder {folder} to write to" if lacking else error.strerror
+    return type(error)(error.errno, reason, path)
 
 
 @contextmanager

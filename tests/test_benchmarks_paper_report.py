@@ -206,7 +206,7 @@ def test_the_packaged_weights_have_their_card_and_masks(page, written):
     forms = ("float32", "bfloat16", "int8", "onnx")
     accuracies = [told["top1"], told["top1_flip"], *(told["served"][form] for form in forms)]
     assert rows[0][4:] == [f"{100 * top1:.2f}" for top1 in accuracies]
-    assert rows[1][1:] == [training["commit"][:10], training["command"]]
+    assert rows[1][1:] == [training["commit"][:10], training["command"], training["chosen_by"]]
     assert "#weights" in page.links
     with Image.open(written.parent / "figures" / f"weights-masks-{WEIGHTS}.png") as image:
         assert np.asarray(image.convert("RGB")).std() > 10

@@ -249,6 +249,8 @@ def test_a_folder_within_that_may_not_be_read_is_passed_over(tmp_path, monkeypat
         (tmp_path / name).mkdir()
     monkeypatch.setattr(cifar.os, "access", lambda path, mode: path.name != "lost+found")
     assert cifar._places(tmp_path) == [tmp_path, tmp_path / "data"]
+    with pytest.raises(DataError, match="lost.found can't be read: check rights"):
+        cifar._places(tmp_path, "lost+found")
 
 
 def test_a_folder_that_is_none_is_an_error(tmp_path):

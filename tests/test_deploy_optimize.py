@@ -258,13 +258,14 @@ def test_exported_files_give_the_same_scores(tmp_path, precision):
     assert set(arguments) == set(loaded.list_arguments()) - {"data"}
 
 
-def test_a_failing_export_leaves_both_files_as_they_were(tmp_path):
-    (tmp_path / "served-0000.params").write_text("of before")
-    (tmp_path / "served-symbol.json").mkdir()  # which no file can take the place of
-    with pytest.raises(OSError, match="served-symbol.json"):
+@pytest.mark.parametrize("names", [("0000.params", "symbol.json"), ("symbol.json", "0000.params")])
+def test_a_failing_export_leaves_both_files_as_they_were(tmp_path, names):
+    kept, folder = (tmp_path / f"served-{name}" for name in names)
+    kept.write_text("of before")
+    folder.mkdir()  # which no file can take the place of
+    with pytest.raises(OSError, match=folder.name):
         optimize(smallest(), "float32", [pictures()]).export(tmp_path / "served")
-    assert (tmp_path / "served-0000.params").read_text() == "of before"
-    assert len(list(tmp_path.iterdir())) == 2
+    assert kept.read_text() == "of before" and len(list(tmp_path.iterdir())) == 2
 
 
 def test_of_several_devices_the_first_ones_statistics_are_served():

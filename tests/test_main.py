@@ -198,19 +198,18 @@ def test_export_calibrates_int8_by_some_of_the_pictures_that_there_are(capfd, ne
         return optimize(net, precision, calibration, bound=10)
 
     monkeypatch.setattr(export, "optimize", watched)
-    monkeypatch.setattr(export, "_CALIBRATION", 10)
-    monkeypatch.setattr(export, "_BATCH", 4)
+    monkeypatch.setattr(export, "CALIBRATION_PICTURES", 10)
     argv = ["export", *MODEL, "--out", "eight", "--format", "symbol", "--precision", "int8"]
     given = as_json(capfd, *argv, "--calibrate", "signs", "a.gif")
-    assert [batch.shape for batch in taken] == [(4, 3, 24, 16), (4, 3, 24, 16), (2, 3, 24, 16)]
+    assert [batch.shape for batch in taken] == [(10, 3, 24, 16)]
     paths = [*sorted(Path("signs").glob("*/0*.png")), Path("a.gif")]
-    for row, path in zip(np.concatenate(taken), [paths[i] for i in range(0, 19, 2)]):
+    for row, path in zip(taken[0], [paths[i] for i in range(0, 19, 2)]):
         with Image.open(path) as image:
             seen = fit_picture(image.convert("RGB"), (24, 16), "pad")
         np.testing.assert_array_equal(row, NORMALIZATION(seen[None])[0])
     assert "quantize" in Path(given["written"][0]).read_text()
     net = mx.gluon.SymbolBlock.imports(given["written"][0], ["data"], given["written"][1])
-    assert net(mx.nd.array(taken[0])).shape == (4, 3)
+    assert net(mx.nd.array(taken[0])).shape == (10, 3)
 
 
 def test_export_writes_onnx(capfd, nets):

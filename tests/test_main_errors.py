@@ -81,7 +81,7 @@ def test_broken_pictures_are_named_and_the_others_go_on(capfd, tmp_path):
         ),
         (
             "export --model root/mean.params --out n --format symbol --size 32",
-            r"by a mean picture of \(24, 16\): export it for that size",
+            r"by a mean picture of \(24, 16\): take that size, not \(32, 32\)",
         ),
         (
             "export --model root/tiny.params --out n --format symbol --calibrate nothere",
@@ -122,7 +122,7 @@ def test_bad_input_is_an_error_in_one_line(capfd, argv, message, tmp_path, nets,
         "export --model tiny", "export --model tiny --out x.onnx --precision int8",
         "export --model tiny --out x.onnx --precision bfloat16", "convert theirs.npz",
         "export --model tiny --out x.onnx --format symbol", "export --model tiny --out x.params",
-        "export --model tiny --out root --format symbol",
+        "export --model tiny --out root/ --format symbol", "export --model tiny --out .",
         "export --model tiny --out x --format symbol --precision int8",
         "export --model tiny --out x.onnx --calibrate a.png",
     ],

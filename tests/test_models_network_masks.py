@@ -64,10 +64,18 @@ def test_a_network_can_be_copied_behind_its_masks():
         assert_same(one, two)
 
 
-@pytest.mark.parametrize("upsampling", ["auto", "matrix", "separable", "bilinear"])
-def test_a_network_computes_in_float64_too(upsampling):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"upsampling": method} for method in ("auto", "matrix", "separable", "bilinear")),
+        {"attention": "channel"},
+        {"mask": "local_conv"},
+    ],
+    ids=repr,
+)
+def test_a_network_computes_in_float64_too(changes):
     """Scores and masks, hybridized and not, and back again."""
-    net, x = calibrated(upsampling=upsampling), pictures()
+    net, x = calibrated(**changes), pictures()
     scores, masks = net(x), net.masks(x)
     net.cast("float64")
     for hybridize in (False, True):
@@ -78,9 +86,16 @@ def test_a_network_computes_in_float64_too(upsampling):
         assert_close(double.astype("float32"), scores, 1e-4)
     for one, two in zip(net.masks(x.astype("float64")), masks):
         assert one.dtype == np.float64
-        assert_close(one.astype("float32"), two, 1e-4)
+        assert_close(one.astype("float32"), two, 1e-3)
     net.cast(np.float32)
     assert_close(net(x), scores, 1e-5)
+
+
+def test_spatial_attention_is_told_to_be_float32_alone():
+    net = narrow(attention="spatial")
+    with pytest.raises(ValueError, match="'spatial' computes in float32 alone, not float64"):
+        net.cast(np.float64)
+    net.cast("float32")
 
 
 def test_masks_of_a_network_without_modules_are_none():

@@ -60,7 +60,7 @@ def test_top5_of_few_classes_is_everything():
 
 def test_scores_that_are_no_numbers_are_no_hits():
     scores = np.full((4, 9), np.nan, np.float32)
-    result = evaluate(Scores(), [(scores, np.array([1, 2, 3, 4]))])
+    result = evaluate(Scores(), [(scores, np.array([0, 0, 1, 2]))])
     assert np.isnan(result.loss) and result.top5 == result.top1 == 0
 
 

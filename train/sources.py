@@ -28,12 +28,12 @@ from gluon_ran.data import (
     open_record_pair,
     with_label_noise,
 )
+from gluon_ran.data.catalog import NATIVE
 from gluon_ran.models import Baseline, Spec
 from gluon_ran.models.network import check_input_shape
 from gluon_ran.training import ALONE, Group, Recipe
 from gluon_ran.training.monitor import LOG
 
-_NATIVE = (32, 32)
 _EVALUATED_PIXELS = 250 * 32 * 32
 
 
@@ -229,7 +229,7 @@ def check_size(
     Raises:
         ValueError: says which sizes it takes.
     """
-    height, width = settings["size"] or _NATIVE
+    height, width = settings["size"] or NATIVE
     check_input_shape(spec, (1, 3, height, width))
     test = tuple(settings.get("test_size", (height, width)))
     check_input_shape(spec, (1, 3, *test))
@@ -251,7 +251,7 @@ def check_mean_picture(
     Raises:
         ValueError: names the size; and `instead`, what else can be given, if anything.
     """
-    (height, width), mean = settings["size"] or _NATIVE, normalization.mean
+    (height, width), mean = settings["size"] or NATIVE, normalization.mean
     if mean.ndim == 3 and mean.shape[:2] != (height, width):
         size = f"{mean.shape[0]}x{mean.shape[1]}"
         raise ValueError(
@@ -282,7 +282,8 @@ def evaluation_batches(
     if isinstance(pictures, RecordFile):
         count = evaluation_batch(size) if batch_size is None else batch_size
         transform = ValidationTransform(size)
-        return RecordBatches(pictures, count, transform, normalization, broken=broken, **part)
+        how = {"broken": broken, "drop_broken": True}
+        return RecordBatches(pictures, count, transform, normalization, **how, **part)
     shape = pictures.images.shape[1:3]
     count = evaluation_batch(shape) if batch_size is None else batch_size
     return Batches(pictures, count, normalization, **part)

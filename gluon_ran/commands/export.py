@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,12 @@ from gluon_ran.data import DataError
 from gluon_ran.data.folder import pictures_below
 from gluon_ran.data.pictures import SUFFIXES
 from gluon_ran.deploy import export_onnx, optimize
+from gluon_ran.deploy.precisions import CALIBRATION_PICTURES
 from gluon_ran.models import Card
 from gluon_ran.training import Trained
 
 # Pictures of random numbers on which the scores are compared.
 _COMPARED = 8
-# Of files, as many as int8 takes its ranges from; and of a batch.
-_CALIBRATION, _BATCH = 512, 64
 
 
 def add_to(commands: Any) -> argparse.ArgumentParser:
@@ -43,7 +43,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     )  # fmt: skip
     add_model(parser)
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE",
+        "--out", type=_file, required=True, metavar="FILE",
         help="the ONNX file, or PATH of PATH-symbol.json and PATH-0000.params, and of "
         "PATH-serving.json: what pictures it takes and what its scores are of",
     )  # fmt: skip
@@ -56,14 +56,20 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--calibrate", nargs="+", type=Path, metavar="PATH",
         help="pictures as the network will see them, or folders of some, on which a symbol's "
-        f"scores are compared and from which int8 takes its ranges; of more than {_CALIBRATION} as "
-        "many, evenly",
+        "scores are compared and from which int8 takes its ranges; of more than "
+        f"{CALIBRATION_PICTURES} as many, evenly",
     )  # fmt: skip
     parser.add_argument(
         "--size", type=picture_size, metavar="N",
         help="side of the pictures in pixels, or HxW (default: that of the model's)",
     )  # fmt: skip
     return parser
+
+
+def _file(text: str) -> Path:
+    if text.endswith(os.sep) or Path(text).name in ("", ".."):
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder: give a name in it")
+    return Path(text)
 
 
 def run(args: argparse.Namespace) -> Outcome:
@@ -91,14 +97,12 @@ def run(args: argparse.Namespace) -> Outcome:
             f"--out {args.out}: a symbol is PATH-symbol.json, PATH-0000.params and "
             "PATH-serving.json, so give PATH without an ending, or --format onnx"
         )
-    if args.format == "symbol" and args.out.is_dir():
-        args.parser.error(f"--out {args.out}: it is a folder: give a name in it, as {args.out}/net")
     trained = find_model(args)
     card = trained.card
     pictures = pictures_for(card, args) if args.calibrate else None
     size = args.size or card.size or card.spec.input_size
     serving = _what_serves(card, size)
-    calibration = None if pictures is None else _calibration(args.calibrate, pictures)
+    calibration = None if pictures is None else [_calibration(args.calibrate, pictures)]
     written = _write(trained, args, size, serving, calibration)
     value = {
         "model": card.spec.name,
@@ -110,8 +114,8 @@ def run(args: argparse.Namespace) -> Outcome:
     return Outcome(value, lines)
 
 
-def _calibration(paths: Sequence[Path], pictures: Pictures) -> list[np.ndarray]:
-    """Batches of some of the pictures that there are, normalised.
+def _calibration(paths: Sequence[Path], pictures: Pictures) -> np.ndarray:
+    """Some of the pictures that there are, evenly, normalised.
 
     Raises:
         DataError: there are none, or one can't be read or decoded.
@@ -124,10 +128,9 @@ def _calibration(paths: Sequence[Path], pictures: Pictures) -> list[np.ndarray]:
         if not there:
             raise DataError(f"{path} has no pictures in it ({', '.join(SUFFIXES)}): give others")
         files += there
-    some = np.linspace(0, len(files) - 1, min(len(files), _CALIBRATION)).round().astype(int)
-    read = [pictures.read(str(files[i])) for i in some]
-    batches = (np.stack(read[i : i + _BATCH]) for i in range(0, len(read), _BATCH))
-    return [pictures.normalization(batch) for batch in batches]
+    count = min(len(files), CALIBRATION_PICTURES)
+    some = np.linspace(0, len(files) - 1, count).round().astype(int)
+    return pictures.normalization(np.stack([pictures.read(str(files[i])) for i in some]))
 
 
 def _write(

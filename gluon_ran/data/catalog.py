@@ -16,7 +16,8 @@ from gluon_ran.data.record_pairs import find_pairs, load_record_pair
 
 OWN = {"folder": load_folder, "records": load_record_pair}
 DATASETS = (*CIFAR, "digits", *OWN)
-_NATIVE = (32, 32)
+# Height and width of the pictures of CIFAR and of the digits.
+NATIVE = (32, 32)
 
 
 def load_dataset(
@@ -52,7 +53,7 @@ def load_dataset(
         if data_dir is None or size is None:
             raise DataError(f"{name!r} is pictures of your own: give their folder and a size")
         return OWN[name](data_dir, size, fit or "crop", broken or "refuse", splits=splits)
-    if (size is not None and checked_size(size) != _NATIVE) or fit or broken:
+    if (size is not None and checked_size(size) != NATIVE) or fit or broken:
         raise DataError(
             f"the pictures of {name!r} are 32x32 and taken as they are: size, fit and broken are "
             f"for {' and '.join(OWN)}"

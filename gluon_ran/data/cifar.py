@@ -144,8 +144,11 @@ def _places(folder: Path, *likely: str) -> list[Path]:
         raise DataError(
             f"{error.filename} can't be read ({error.strerror}): check rights"
         ) from None
-    # As lost+found, where the folder is a whole disk.
-    below = [place for place in below if os.access(place, os.R_OK | os.X_OK)]
+    for place in list(below):
+        if not os.access(place, os.R_OK | os.X_OK):
+            if place.name in likely:
+                raise DataError(f"{place} can't be read: check rights")
+            below.remove(place)  # as lost+found, where the folder is a whole disk
     return [folder, *sorted(below, key=lambda place: place.name not in likely)]
 
 

@@ -172,17 +172,21 @@ def _is_picture(name: str) -> bool:
 
 
 def pictures_below(folder: Path) -> list[Path]:
-    """The pictures in a folder and those below it that `load_folder` would take, sorted.
+    """The pictures in a folder and those below it, sorted, whatever their classes and parts.
+
+    None that `load_folder` passes over: hidden ones, and what systems put there.
 
     Raises:
         DataError: a folder can't be read.
     """
-    found = _pictures_below(folder, Counter())
-    return [path for path in found if path.relative_to(folder).parts[0] not in _NO_CLASSES]
+    return _pictures_below(folder, Counter(), _NO_CLASSES)
 
 
-def _pictures_below(folder: Path, passed_over: Counter[str]) -> list[Path]:
-    """The pictures in a folder and those below it, sorted; counts the rest by kind."""
+def _pictures_below(folder: Path, passed_over: Counter[str], but: Sequence[str] = ()) -> list[Path]:
+    """The pictures in a folder and those below it, sorted; counts the rest by kind.
+
+    Folders of the names in `but` are not looked into.
+    """
     found = []
     for place, folders, names in os.walk(folder, onerror=_refuse):
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
@@ -193,7 +197,7 @@ def _pictures_below(folder: Path, passed_over: Counter[str]) -> list[Path]:
             else:
                 hidden = "hidden files" if name.startswith(".") else "files without suffix"
                 passed_over[Path(name.lstrip(".")).suffix.lower() or hidden] += 1
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [n for n in folders if not n.startswith(".") and n not in but]
     return sorted(found)
 
 

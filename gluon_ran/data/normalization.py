@@ -84,8 +84,8 @@ class Normalization:
         """
         if self.mean.ndim == 3 and self.mean.shape[:2] != tuple(size):
             raise DataError(
-                f"the network's pictures are normalised by a mean picture of "
-                f"{self.mean.shape[:2]}: export it for that size, not for {tuple(size)}"
+                f"pictures are normalised by a mean picture of {self.mean.shape[:2]}: take that "
+                f"size, not {tuple(size)}"
             )
 
     def __call__(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -69,6 +69,8 @@ class RecordBatches:
         broken: 'refuse' raises for a record that is damaged, whose label is no class or whose
             picture can't be decoded; 'skip' logs it once and leaves it out, so that its batch is
             smaller. A file that is cut short, or an .idx of another, is an error in either case.
+        drop_broken: leave out, as a test can, a batch of which every picture is left out; else that is
+            an error, since a batch of training is a step.
         threads: how many decode; None: as many as there are cores.
         ahead: batches that are made ahead of the one in use.
 
@@ -95,6 +97,7 @@ class RecordBatches:
         num_parts: int = 1,
         part_index: int = 0,
         broken: str = "refuse",
+        drop_broken: bool = False,
         threads: int | None = None,
         ahead: int = 2,
     ) -> None:
@@ -118,7 +121,7 @@ class RecordBatches:
         self.left_out: dict[int, int] = {}
         count = len(records)
         rng = np.random.default_rng((_ORDER, seed, epoch))
-        self._shuffle = shuffle
+        self._drop_broken = drop_broken
         self._order = rng.permutation(count) if shuffle else np.arange(count)
         full, rest = divmod(count, batch_size * num_parts)
         self._length = full + (not drop_last and len(range(*self._share(rest))) > 0)
@@ -143,19 +146,23 @@ class RecordBatches:
         """The batches from a step on; none of those before is made.
 
         Raises:
-            DataError: a record or picture is broken; or, where they are skipped, all of a batch of
-                training are, which is a step. A batch of a test then goes with its pictures.
+            DataError: a record or picture is broken, or where they are skipped, all of a batch are,
+                or with `drop_broken` all of all batches.
         """
         chunks = (chunk for each in range(step, len(self)) for chunk in self._chunks(each))
         ahead = self.ahead * -(-self.batch_size // _CHUNK)
         done = map_ahead(self._fill, chunks, self.threads, ahead)
+        whole = 0
         try:
             for each in range(step, len(self)):
                 batch = self._whole(each, done)
                 if batch is not None:
+                    whole += 1
                     yield batch
         finally:
             done.close()
+        if not whole and step < len(self):
+            raise DataError(f"{self.records.path}: all of its pictures are broken; make it again")
         self._log_left_out(step)
 
     def _log_left_out(self, step: int) -> None:
@@ -222,7 +229,7 @@ class RecordBatches:
         if kept.all():
             return images, labels
         self.left_out[step] = int((~kept).sum())
-        if not kept.any() and not self._shuffle:
+        if not kept.any() and self._drop_broken:
             return None
         if not kept.any():
             raise DataError(

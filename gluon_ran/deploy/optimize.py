@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gluon_ran import _runtime  # noqa: F401
-from gluon_ran._files import atomic_path
+from gluon_ran._files import atomic_paths
 from gluon_ran.deploy.fusion import fold_batch_norms
 from gluon_ran.deploy.precisions import BUILDERS
 from gluon_ran.models import ResidualAttentionNet
@@ -109,7 +109,7 @@ class OptimizedNetwork(Block):
             for name, parameter in self.graph.collect_params().items()
         }
         text = self.symbol.tojson(remove_amp_cast=False)
-        with atomic_path(parameters) as new_parameters, atomic_path(symbol) as new_symbol:
+        with atomic_paths(parameters, symbol) as (new_parameters, new_symbol):
             write_params_file(new_parameters, arrays)
             new_symbol.write_text(text, encoding="utf-8")
         return symbol, parameters

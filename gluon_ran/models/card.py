@@ -105,7 +105,8 @@ def save_with_card(
         if isinstance(weights, HybridBlock):
             nd.waitall()  # Else stale BatchNorm statistics are written under static_alloc.
             named = weights._collect_params_with_prefix()
-            weights = {name: parameter._reduce() for name, parameter in named.items()}
+            # The first device's: MXNet's mean of all would be of other statistics than any has.
+            weights = {name: parameter.list_data()[0] for name, parameter in named.items()}
         write_params_file(new_weights, _halved(weights) if half else weights)
         new_card.write_text(_as_json(card, sha256_of(new_weights)), encoding="utf-8")
     return beside

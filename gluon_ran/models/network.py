@@ -39,11 +39,21 @@ class _PictureBlock(HybridBlock):
         return super().forward(x, *args)
 
     def cast(self, dtype: str | type) -> None:
-        """Computes in another type from then on; MXNet's CPU build has no float16 convolutions."""
+        """Computes in another type from then on; MXNet's CPU build has no float16 convolutions.
+
+        Raises:
+            ValueError: the attention is "spatial", whose InstanceNorm has float32 alone.
+        """
+        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+        if name != "float32" and self._spec.attention == "spatial":
+            raise ValueError(
+                f"attention 'spatial' computes in float32 alone, not {name}: MXNet's InstanceNorm "
+                "has no other"
+            )
         super().cast(dtype)
         for parameter in self.collect_params().values():
             parameter._var = None  # MXNet's own cast leaves the symbol of the type before
-        self._trace.dtype = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+        self._trace.dtype = name
 
     @contextmanager
     def traced_for(self, shape: tuple[int, ...], portable: bool = False) -> Iterator[None]:

@@ -77,7 +77,7 @@ def evaluate(
         loss -= float(scores.sum(dtype=np.float64))
         predicted = log_p.argmax(axis=1)
         np.add.at(confusion, (labels, predicted), 1)
-        top1 += int((predicted == labels).sum())
+        top1 += int(((predicted == labels) & np.isfinite(scores)).sum())
         top5 += int(_among_best(log_p, labels, 5).sum())
     if confusion is None:
         raise ValueError("there are no batches to evaluate on")

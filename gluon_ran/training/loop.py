@@ -79,7 +79,8 @@ def fit(
             `from_step`, a run that goes on within an epoch makes none of the batches before. Of
             several workers, this one's share; where they have not as many batches, the last ones
             are left out.
-        validation: batches to evaluate on; of several workers, this one's share.
+        validation: batches to evaluate on, which begin anew whenever they are iterated; of several
+            workers, this one's share.
         classes: outputs of the network.
         run: where to save; None saves nothing. What workers but the first give is ignored.
         contexts: devices; the CPU if none is given. Batches are split over them.
@@ -105,9 +106,10 @@ def fit(
 
     Raises:
         ValueError: the precision is not one that the devices have, a size not one that the network
-            takes, a label not of `classes`, `recompute` on a GPU, a `kvstore` that can't be, or a
+            takes, a label not of `classes`, `recompute` on a GPU, a `kvstore` that can't be, a
             period that is too low or, of masks, for a network without masks, without validation
-            batches or between validations.
+            batches or between validations; `train` gives fewer batches than its length, or
+            `validation` its batches once where several validations are due.
         TrainingDiverged: losses or gradients were not finite for too long, or a weight or the
             validation loss is not. What was saved before stays.
         CheckpointError: all checkpoints to go on from are damaged.
@@ -119,7 +121,7 @@ def fit(
     check_kvstore(kvstore)
     _check_sizes(net, recipe)
     check_mask_period(mask_period, net, validation, validation_period)
-    if isinstance(validation, Iterator):
+    if isinstance(validation, Iterator) and recipe.epochs > validation_period:
         raise ValueError(
             "validation gives its batches once, and each validation needs them: give a list, or "
             "what begins anew whenever it is iterated"

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.data import Normalization
+from gluon_ran.data.catalog import NATIVE
 from gluon_ran.data.cifar import CIFAR
 from gluon_ran.models import (
     Baseline,
@@ -30,9 +31,6 @@ from gluon_ran.training.run import RunDirectory
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
-
-# Height and width of the pictures of CIFAR, and of the digits.
-_NATIVE = (32, 32)
 
 
 class Trained(NamedTuple):
@@ -130,8 +128,8 @@ def card_of(run: RunDirectory) -> Card:
     """What the weights of a run are of, whether there are some yet or not."""
     size = run.data.get("size")
     native = run.data["dataset"] in (*CIFAR, "digits")
-    if size is None and native and run.spec.input_size != _NATIVE:
-        size = _NATIVE  # which is not what such networks usually take
+    if size is None and native and run.spec.input_size != NATIVE:
+        size = NATIVE  # which is not what such networks usually take
     return Card(
         run.spec, run.normalization, tuple(run.data["class_names"]), size, run.data.get("fit")
     )
