@@ -69,8 +69,8 @@ class RecordBatches:
         broken: 'refuse' raises for a record that is damaged, whose label is no class or whose
             picture can't be decoded; 'skip' logs it once and leaves it out, so that its batch is
             smaller. A file that is cut short, or an .idx of another, is an error in either case.
-        drop_broken: leave out, as a test can, a batch of which every picture is left out; else that is
-            an error, since a batch of training is a step.
+        drop_broken: leave out, as a test can, a batch of which every picture is left out; else that
+            is an error, since a batch of training is a step.
         threads: how many decode; None: as many as there are cores.
         ahead: batches that are made ahead of the one in use.
 
