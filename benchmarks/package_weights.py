@@ -37,7 +37,7 @@ import mxnet as mx
 from mxnet.gluon import Block, HybridBlock
 
 WEIGHTS = ROOT / "gluon_ran" / "weights"
-# Pictures of the test set that tests/test_weights.py scores: of a larger network fewer, at least 100,
+# Pictures of the test set that tests/test_weights.py scores; of larger networks fewer, from 100 up,
 # for so many multiply-accumulates in all.
 FIRST, FIRST_MACS = 500, 62e9
 CALIBRATION_PICTURES = 512
