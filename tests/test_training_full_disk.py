@@ -54,7 +54,7 @@ def quiet():
 
 @pytest.mark.parametrize(
     "left, name",
-    [(0, "metrics.jsonl"), (16384, "epoch-0003.params"), (102400, "epoch-0003.states")],
+    [(0, "metrics.jsonl"), (16384, "epoch-0003.params"), (53248, "epoch-0003.states")],
 )
 def test_a_full_disk_leaves_the_checkpoint_before_whole(quiet, disk, left, name):
     run = new_run(disk / "run")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gluon_ran._files import atomic_path, leftovers_removed, write_text
+from gluon_ran._files import atomic_paths, leftovers_removed, write_text
 from gluon_ran.data.dataset import DataError
 from gluon_ran.data.folder import TEST_NAMES, list_classes, read_file
 from gluon_ran.data.loading import BROKEN
@@ -161,7 +161,7 @@ def _kept(packed: Iterator[_Packed], broken: str) -> Iterator[_Packed]:
 def _write_records(pictures: Iterator[_Packed], rec: Path) -> int:
     number, start = -1, 0
     with ExitStack() as stack:
-        paths = [stack.enter_context(atomic_path(rec.with_suffix(s))) for s in (".rec", ".idx")]
+        paths = stack.enter_context(atomic_paths(rec, rec.with_suffix(".idx")))
         records, index = (stack.enter_context(open(path, "wb")) for path in paths)
         for number, picture in enumerate(pictures):
             index.write(f"{number}\t{start}\n".encode())

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gluon_ran import _runtime  # noqa: F401
-from gluon_ran._files import atomic_path, sha256_of
+from gluon_ran._files import atomic_paths, sha256_of
 from gluon_ran.data import Normalization
 from gluon_ran.data.pictures import FITS, check_choice, checked_size
 from gluon_ran.models.baseline import Baseline
@@ -101,7 +101,7 @@ def save_with_card(
             raise WeightsError(f"{there} exists already: name another file, or replace it")
     if not path.parent.is_dir():
         raise WeightsError(f"there is no folder {path.parent}: make it, or name another")
-    with atomic_path(path) as new_weights, atomic_path(beside) as new_card:
+    with atomic_paths(beside, path) as (new_card, new_weights):
         if isinstance(weights, HybridBlock):
             nd.waitall()  # Else stale BatchNorm statistics are written under static_alloc.
             named = weights._collect_params_with_prefix()
