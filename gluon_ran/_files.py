@@ -46,7 +46,10 @@ def atomic_paths(*paths: Path) -> Iterator[list[Path]]:
         for temporary, path in zip(temporaries, paths):
             os.replace(temporary, path)
     except OSError as error:
-        raise _named(error, dict(zip(map(str, temporaries), paths))) from error
+        named = _named(error, dict(zip(map(str, temporaries), paths)))
+        if named is error:
+            raise
+        raise named from error
     finally:
         for temporary in temporaries:
             if temporary.exists():
