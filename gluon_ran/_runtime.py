@@ -4,6 +4,8 @@
 simply `import mxnet`. A script that imports both imports gluon_ran first.
 """
 
+from __future__ import annotations
+
 import builtins
 import ctypes
 import importlib
@@ -11,6 +13,8 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -131,6 +135,19 @@ def _keep_one_team_of_threads(mxnet: ModuleType) -> None:
         set_threads(1)
 
 
+@contextmanager
+def _out_of_sight(package: str) -> Iterator[None]:
+    """Have imports find a package missing, whether or not it is installed."""
+    before = sys.modules.get(package)
+    sys.modules[package] = None
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+        if before is not None:
+            sys.modules[package] = before
+
+
 def _import_quietly(name: str) -> ModuleType:
     """Import a package that uses deprecated names by the dozen, and keep its warnings to itself."""
     with warnings.catch_warnings():
@@ -175,7 +192,9 @@ def load_mxnet() -> ModuleType:
         if "mxnet" not in sys.modules and _has_gpu_wheel():
             _preload_cuda()
         _set_engine_variables()
-        mxnet = _import_quietly("mxnet")
+        # MXNet takes a base class of its old FeedForward from it, for a fifth of the time.
+        with _out_of_sight("sklearn"):
+            mxnet = _import_quietly("mxnet")
         # Uninstalling one build over another leaves a folder without code.
         if not hasattr(mxnet, "__version__"):
             raise ImportError(
@@ -209,17 +228,12 @@ def load_gluoncv() -> ModuleType:
     Raises:
         ImportError: gluoncv is not installed.
     """
-    torch = sys.modules.get("torch")
-    sys.modules["torch"] = None
     try:
-        return _import_quietly("gluoncv")
+        with _out_of_sight("torch"):
+            return _import_quietly("gluoncv")
     except ImportError as error:
         reason = " ".join(str(error).split())
         raise ImportError(f"gluoncv is missing ({reason}): pip install gluoncv.") from None
-    finally:
-        del sys.modules["torch"]
-        if torch is not None:
-            sys.modules["torch"] = torch
 
 
 load_mxnet()

@@ -130,9 +130,8 @@ def inference_copy(
     """
     block = SymbolBlock(graph, mx.sym.var("data", dtype="float32"))
     for name, copy in block.collect_params().items():
-        copy.shape = parameters[name].shape
-        copy.initialize(mx.init.Zero(), ctx=list(contexts), force_reinit=True)
-        copy.set_data(parameters[name].list_data()[0])
+        copy.grad_req = "null"
+        copy._load_init(parameters[name].list_data()[0], list(contexts), cast_dtype=True)
     block.hybridize()
     return block
 
