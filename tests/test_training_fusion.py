@@ -63,9 +63,9 @@ NETWORKS = [
 ] + [
     (name, {}, dtype)
     for name, dtype in (
-        ("cifar_attention56_thin", "float32"), ("cifar_attentionnext56", "float32"),
-        ("cifar_attentioninception56", "float32"), ("cifar_attention56", "bfloat16"),
-        ("cifar_attention56_thin", "bfloat16"), ("cifar_attentioninception56", "bfloat16"),
+        ("cifar_attention56_thin", "float32"), ("cifar_attention56_thin", "bfloat16"),
+        ("cifar_attention56", "bfloat16"), ("cifar_attentionnext56", "float32"),
+        ("cifar_attentioninception56", "bfloat16"),
     )
 ] + [
     ("cifar_attention56_thin", changes, "bfloat16")

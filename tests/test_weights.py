@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,11 @@ def no_others(monkeypatch):
     monkeypatch.delenv(pretrained.VARIABLE, raising=False)
 
 
+@lru_cache(maxsize=1)
+def cifar10_test(rec):
+    return load_records(rec, CIFAR["cifar10"].class_names)
+
+
 def pictures_of(name, request):
     """The pictures that packaged weights were measured on."""
     dataset = read_card(find_pretrained(name)).training["dataset"]
@@ -33,7 +39,7 @@ def pictures_of(name, request):
         folder = request.getfixturevalue("shared_data") / "cifar10"
         if not folder.is_dir():
             pytest.skip("no CIFAR-10 among the data beside the checkout")
-        return load_records(folder / "cifar10_test.rec", CIFAR["cifar10"].class_names)
+        return cifar10_test(folder / "cifar10_test.rec")
     return load_dataset(dataset, splits=("test",))[0]
 
 
