@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 from provenance import RESULTS, provenance, write_json
+from turns import positive
 
 from gluon_ran._files import sha256_of
 from gluon_ran.data import Batches, Dataset, load_dataset
 from gluon_ran.data.cifar import CIFAR
 from gluon_ran.deploy import BOUNDS, export_onnx, optimize
+from gluon_ran.deploy.precisions import CALIBRATION_PICTURES
 from gluon_ran.models import Card, WeightsError
 from gluon_ran.training import Trained, evaluate, find_trained
 
@@ -140,7 +142,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="what the data are called beside a number")  # fmt: skip
     parser.add_argument("--checkpoint", choices=("best", "last"), default="last",
                         help="of a run (default: last)")  # fmt: skip
-    parser.add_argument("--calibration-pictures", type=int, default=512)
+    parser.add_argument("--calibration-pictures", type=positive, default=CALIBRATION_PICTURES,
+                        help="at most, and by default: %(default)s")  # fmt: skip
     parser.add_argument("--out", type=Path, default=RESULTS / "deployed_accuracy.json")
     args = parser.parse_args(argv)
     try:
@@ -151,7 +154,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         train, test = load_dataset(dataset, args.data_dir or folder)
         check_classes(trained, dataset, test.class_names)
         checksum = sha256_of(trained.weights)
-        rows = scores(trained, train, test, args.calibration_pictures)
+        pictures = min(args.calibration_pictures, CALIBRATION_PICTURES, len(train))
+        rows = scores(trained, train, test, pictures)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -161,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "dataset": dataset,
         "data": args.data,
     }
-    settings = {"calibration_pictures": args.calibration_pictures}
+    settings = {"calibration_pictures": pictures}
     if Path(args.weights).is_dir():
         settings["checkpoint"] = args.checkpoint
     write_json(args.out, {**what, **settings, "forms": rows, **provenance(argv)})

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from gluon_ran._files import write_text
+
 
 def between(text: str, begin: str, end: str, new: str) -> str:
     """A text with something new between two marks.
@@ -38,12 +40,13 @@ def update(args: argparse.Namespace, updated: Callable[[str], str]) -> int:
     try:
         old = args.readme.read_text(encoding="utf-8")
         new = updated(old)
+        if not args.check:
+            write_text(args.readme, new)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if args.check:
         print("up to date" if new == old else "out of date: run this without --check")
         return int(new != old)
-    args.readme.write_text(new, encoding="utf-8")
     print(f"written: {args.readme}")
     return 0

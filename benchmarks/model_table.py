@@ -11,14 +11,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from marks import add_flags, between, update
 from provenance import RESULTS, ROOT
+from record_run import is_plain
 
-from gluon_ran.models import SPECS, Spec, list_baselines, list_models, summary
+from gluon_ran.models import list_baselines, list_models, summary
 
 WEIGHTS = ROOT / "gluon_ran" / "weights"
 BEGIN = "<!-- benchmarks/model_table.py writes what follows -->"
@@ -68,22 +68,11 @@ def our_errors(results: Path = RESULTS, weights: Path = WEIGHTS) -> dict[str, li
     ]
     errors: dict[str, list[str]] = {}
     for run in runs:
-        if "final_top1" in run and _is_plain(run):
+        if "final_top1" in run and is_plain(run):
             data = run["data"].partition(",")[0] or run["dataset"]
             text = f"{data}, {run['recipe']['epochs']} epochs: {100 - 100 * run['final_top1']:.2f}"
             errors.setdefault(run["model"], []).append(text)
     return errors
-
-
-def _is_plain(run: dict[str, Any]) -> bool:
-    """Whether a run trained the zoo's own network from scratch on all data, its start aside."""
-    if run["recipe"].get("label_noise"):
-        return False
-    if run["model"] not in SPECS or any(run["start"].values()):
-        return not any(run["start"].values())
-    ours = SPECS[run["model"]]
-    spec = Spec.from_json(json.dumps(run["spec"]))
-    return replace(spec, source=ours.source, zero_init=False, classes=ours.classes) == ours
 
 
 def table(names: Sequence[str], errors: dict[str, list[str]]) -> str:

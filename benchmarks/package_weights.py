@@ -13,6 +13,7 @@ each form that it is served in. Run it on the machine that trained: the card nam
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import tempfile
@@ -25,13 +26,14 @@ from typing import Any
 import numpy as np
 from deployed_accuracy import BATCH_SIZE, FORMS, served_form
 from provenance import ROOT, commit, machine
-from record_run import finished_rows, sittings
+from record_run import finished_rows, last_weights, sittings
 
 from gluon_ran._files import sha256_of
 from gluon_ran.data import Batches, Dataset, load_dataset
 from gluon_ran.deploy import ExportError, OptimizeError
+from gluon_ran.deploy.precisions import CALIBRATION_PICTURES
 from gluon_ran.models import Card, WeightsError, get_model, save_with_card, summary
-from gluon_ran.training import RunDirectory, RunError, Trained, evaluate, find_trained
+from gluon_ran.training import RunDirectory, RunError, Trained, evaluate
 
 import mxnet as mx
 from mxnet.gluon import Block, HybridBlock
@@ -40,20 +42,20 @@ WEIGHTS = ROOT / "gluon_ran" / "weights"
 # Pictures of the test set that tests/test_weights.py scores; of larger networks fewer, from 100 up,
 # for so many multiply-accumulates in all.
 FIRST, FIRST_MACS = 500, 62e9
-CALIBRATION_PICTURES = 512
 
 
-def last_weights(run: RunDirectory) -> Trained:
-    """The weights behind a finished run's last epoch.
+def check_data(run: RunDirectory, train: Dataset, test: Dataset) -> None:
+    """Refuses pictures that are not all of those that a run was trained and scored on.
 
     Raises:
-        RunError: it has not finished, or they are not there.
+        RunError: they are others.
     """
-    finished_rows(run)
-    trained = find_trained(run.path, "last")
-    if trained.weights.stem != f"epoch-{run.recipe.epochs:04d}":
-        raise RunError(f"{run.path} lacks its last epoch's weights: {trained.weights} is another's")
-    return trained
+    labels = hashlib.sha256(train.labels.tobytes() + test.labels.tobytes()).hexdigest()
+    if run.data.get("labels_sha256", labels) != labels:
+        raise RunError(
+            f"{len(train):,} training and {len(test):,} test pictures are not those that {run.path}"
+            " was trained and scored on: give their --data-dir"
+        )
 
 
 def training_record(run: RunDirectory, train: Dataset) -> dict[str, Any]:
@@ -180,6 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trained = last_weights(RunDirectory.open(args.run))
         told = trained.run.data
         train, test = load_dataset(told["dataset"], args.data_dir or told["data_dir"])
+        check_data(trained.run, train, test)
         about = {
             "data": args.data,
             "command": args.trained_by,

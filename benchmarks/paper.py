@@ -20,7 +20,7 @@ from types import FrameType
 
 from paper_experiments import EXPERIMENTS
 from paper_plan import BUDGETS, Planned, plan
-from paper_runs import RESULT_FOLDER, Stopped, Trainer, is_done
+from paper_runs import RESULT_FOLDER, Stopped, Trainer, is_done, say
 from provenance import RESULTS
 
 from gluon_ran.training.recipe import DTYPES
@@ -124,11 +124,12 @@ def show_list(args: argparse.Namespace) -> int:
                 for dtype in (None, *DTYPES):
                     known = sorted({*budget.seeds, *seeds[budget.name]})
                     runs = plan([experiment], budget, known, dtype, [row])
-                    there = {each.name for each in runs if _is_there(each, args.results, unfit)}
+                    there = [each for each in runs if _is_there(each, args.results, unfit)]
+                    asked = {*budget.seeds, *(each.recipe.seed for each in there)}
                     name = budget.name + (f" in {dtype}" if dtype else "")
-                    count = f"{len(there)}/{max(len(budget.seeds), len(there))}"
-                    done += [f"{name} {count}"] if there - taken else []
-                    taken |= there
+                    names = {each.name for each in there}
+                    done += [f"{name} {len(there)}/{len(asked)}"] if names - taken else []
+                    taken |= names
             paper = row.published
             error = f"{paper.error:g} % {paper.origin}" if paper else "-"
             print(f"  {row.label:<42} {error:<20} {', '.join(done)}".rstrip())
@@ -211,10 +212,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.act(args)
     except Stopped as stopped:
-        print("stopped; the same command goes on from there", file=sys.stderr)
+        say("stopped; the same command goes on from there", sys.stderr)
         return stopped.code
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return 1
 
 

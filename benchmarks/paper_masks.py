@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from paper_collect import Collected
 from paper_figures import Figure
-from record_run import finished_rows
+from record_run import last_weights
 
 from gluon_ran.data import Dataset, load_dataset
 from gluon_ran.data.cifar import CIFAR
 from gluon_ran.data.download import cache_folder
-from gluon_ran.training import RunDirectory, find_trained
+from gluon_ran.training import RunDirectory
 from gluon_ran.visualize import plot_masks
 
 from mxnet import nd
@@ -76,8 +76,7 @@ def _candidates(collected: Collected) -> list[list[tuple[str, dict[str, Any]]]]:
 
 
 def _draw(name: str, label: str, run: Path, path: Path, data: dict[Any, Dataset]) -> Figure:
-    trained = find_trained(run, "last")
-    finished_rows(trained.run)  # refuses one that is still going on
+    trained = last_weights(RunDirectory.open(run))
     test = _test_set(trained.run, data)
     indices = _one_a_class(test)
     net = trained.network()

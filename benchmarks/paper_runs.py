@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import math
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from paper_plan import Planned
 from provenance import ROOT, commit, provenance, write_json
@@ -24,6 +26,7 @@ from record_run import record
 
 from gluon_ran.data import load_dataset
 from gluon_ran.training import Recipe, RunDirectory, RunError
+from gluon_ran.training.interrupt import ECHO_SECONDS
 
 RESULT_FOLDER = "paper"
 _TRAIN, _EVALUATE = "train/cifar10_train.py", "train/evaluate.py"
@@ -33,7 +36,7 @@ _WATCH = "train/launch_watch.py"
 _WHOLE = (50_000, 10_000)
 
 
-class Stopped(Exception):
+class Stopped(KeyboardInterrupt):
     """A signal ended the trainings; `code` is the exit code that says so."""
 
     def __init__(self, number: int) -> None:
@@ -59,6 +62,7 @@ class Trainer:
         self._threads = args.threads or max(len(os.sched_getaffinity(0)) // args.jobs, 1)
         self._lock, self._alive = threading.Lock(), set()
         self._stopped_by: int | None = None
+        self._begun, self._came = False, -math.inf
         self._failed = self._left = self._done = 0
 
     def run(self) -> int:
@@ -70,23 +74,34 @@ class Trainer:
                 the whole of theirs.
         """
         todo = [each for each in self._planned if not self._is_done(each)]
-        print(f"{len(self._planned)} runs, {len(self._planned) - len(todo)} of them done before",
-              flush=True)  # fmt: skip
+        say(f"{len(self._planned)} runs, {len(self._planned) - len(todo)} of them done before")
         for dataset in sorted({each.dataset for each in todo}):
             self._refuse_a_part(dataset)
+        self._begun = True
         with ThreadPoolExecutor(self._args.jobs) as pool:
             for planned in todo:
                 pool.submit(self._one, planned, len(todo))
         if self._stopped_by is not None:
             raise Stopped(self._stopped_by)
         if self._left:
-            print(f"{self._left} left to another paper.py: start again when it has ended",
-                  file=sys.stderr)  # fmt: skip
+            say(f"{self._left} left to another paper.py: start again when it has ended", sys.stderr)
         return 1 if self._failed or self._left else 0
 
     def stop(self, number: int) -> None:
-        """Has the trainings save and end, and begins no other; for a signal handler."""
-        self._stopped_by = number
+        """Has the trainings save and end, and begins no other; for a signal handler.
+
+        Another signal ends them at once; never the hang-up of a lost terminal, of which its shell
+        and the system may both tell, nor one that comes with the first.
+
+        Raises:
+            Stopped: none has begun.
+        """
+        now, again = time.monotonic(), self._stopped_by is not None
+        if again and (number == signal.SIGHUP or now - self._came < ECHO_SECONDS):
+            return
+        self._stopped_by, self._came = number, now
+        if not self._begun:
+            raise Stopped(number)
         for process in list(self._alive):
             _terminate(process)
 
@@ -125,6 +140,8 @@ class Trainer:
             )
 
     def _one(self, planned: Planned, count: int) -> None:
+        if self._stopped_by is not None:
+            return
         try:
             with _alone(planned.run(self._args.runs)):
                 # Another process may have done it meanwhile.
@@ -133,33 +150,33 @@ class Trainer:
         except _Taken:
             with self._lock:
                 self._left += 1
-                print(f"left to another paper.py, which trains it now: {planned.name}", flush=True)
+                say(f"left to another paper.py, which trains it now: {planned.name}")
             return
         except Exception as error:  # one run's failure must not end the others
             with self._lock:
                 self._failed += 1
-                print(f"failed: {planned.name}: {error}", file=sys.stderr, flush=True)
+                say(f"failed: {planned.name}: {error}", sys.stderr)
             return
         if top1 is not None:
             with self._lock:
                 self._done += 1
-                print(f"{self._done}/{count} {planned.name}: {100 * top1:.2f} %", flush=True)
+                say(f"{self._done}/{count} {planned.name}: {100 * top1:.2f} %")
 
     def _trained(self, planned: Planned) -> float | None:
         """Trains, scores and keeps a run; its final accuracy, None where it was stopped."""
         run = planned.run(self._args.runs)
-        flags = list(planned.flags)
+        here = []
         for name in ("data_dir", "num_gpus"):
             if getattr(self._args, name) is not None and (name, planned.dataset) != (
                 "data_dir", "digits",
             ):  # fmt: skip
-                flags += [f"--{name.replace('_', '-')}", str(getattr(self._args, name))]
-        given = [*flags, "--save-dir", str(run)]
+                here += [f"--{name.replace('_', '-')}", str(getattr(self._args, name))]
+        given = [*planned.flags, *here, "--save-dir", str(run)]
         made = self._note_how(run, planned, given)
         with self._lock:
-            print(f"begun: {planned.name} (its log: {run}.out)", flush=True)
+            say(f"begun: {planned.name} (its log: {run}.out)")
         scored = run / "last"
-        score = [str(run), "--checkpoint", "last", "--out", str(scored)]
+        score = [str(run), "--checkpoint", "last", "--out", str(scored), *here]
         for script, arguments in ((_TRAIN, given), (_EVALUATE, score)):
             if not self._ran(script, arguments, run):
                 return None
@@ -217,7 +234,8 @@ class Trainer:
             RuntimeError: it failed, with its last line.
         """
         log = run.parent / f"{run.name}.out"
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads)}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads),
+                       "GLUON_RAN_PASSED_ON": "1"}  # fmt: skip
         with open(log, "ab") as output:
             if self._stopped_by is not None:
                 return False
@@ -238,6 +256,16 @@ class Trainer:
             lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
             raise RuntimeError(f"{script} ended with {code}: {lines[-1]} (all of it in {log})")
         return True
+
+
+def say(line: str, stream: TextIO | None = None) -> None:
+    """Prints a line, to standard output by default; where nobody reads any more, to nobody."""
+    stream = stream or sys.stdout
+    try:
+        print(line, file=stream, flush=True)
+    except OSError:  # else Python tries it again at its end, and exits with 120
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _terminate(process: subprocess.Popen) -> None:

@@ -11,19 +11,21 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from provenance import RESULTS, provenance, write_json
 
-from gluon_ran.models import summary
-from gluon_ran.training import RunDirectory, RunError
+from gluon_ran.models import SPECS, Spec, summary
+from gluon_ran.training import RunDirectory, RunError, Trained, find_trained
 
 FIRST_LOSSES = 50
-# What train/cli.py writes first: NETWORK on DATASET, PRECISION, DEVICES.
-_FIRST_LINE = re.compile(r" on \S+, (float32|bfloat16|float16), ")
+# What train/logs.py writes first; and NETWORK on DATASET, PRECISION, DEVICES, which was the first
+# line before there was that.
+_STARTED = re.compile(r"^\S+ \S+ started: gluon_ran ")
+_TRAINS = re.compile(r" on \S+, (float32|bfloat16|float16), ")
 
 
 def finished_rows(run: RunDirectory) -> list[dict[str, Any]]:
@@ -38,6 +40,19 @@ def finished_rows(run: RunDirectory) -> list[dict[str, Any]]:
     return rows
 
 
+def last_weights(run: RunDirectory) -> Trained:
+    """The weights behind a finished run's last epoch.
+
+    Raises:
+        RunError: it has not finished, or they are not there.
+    """
+    finished_rows(run)
+    trained = find_trained(run.path, "last")
+    if trained.weights.stem != f"epoch-{run.recipe.epochs:04d}":
+        raise RunError(f"{run.path} lacks its last epoch's weights: {trained.weights} is another's")
+    return trained
+
+
 def record(run: RunDirectory) -> dict[str, Any]:
     """What a finished run is and reached.
 
@@ -46,6 +61,8 @@ def record(run: RunDirectory) -> dict[str, Any]:
     """
     rows = finished_rows(run)
     own_size = [row for row in rows if row.get("size") is None and row["val_top1"] is not None]
+    if not own_size:
+        raise RunError(f"{run.path} has no accuracy: it was trained without a validation")
     best = max(own_size, key=lambda row: row["val_top1"])
     return {
         "model": run.spec.name,
@@ -64,29 +81,62 @@ def record(run: RunDirectory) -> dict[str, Any]:
     }
 
 
+def is_plain(result: dict[str, Any]) -> bool:
+    """Whether a run trained the zoo's own network from scratch on all data, its start aside.
+
+    Args:
+        result: of `record`, or a card's, with its Spec.
+    """
+    if result["recipe"].get("label_noise") or any(
+        result["start"].get(name) is not None for name in ("weights", "freeze", "hold_out")
+    ):
+        return False
+    if result["model"] not in SPECS:
+        return True
+    ours = SPECS[result["model"]]
+    spec = Spec.from_json(json.dumps(result["spec"]))
+    return replace(spec, source=ours.source, zero_init=False, classes=ours.classes) == ours
+
+
 def wall_seconds(log: Path) -> float:
     """Seconds from the first to the last line of each start in a log, summed."""
     return sum(sittings(log))
 
 
 def sittings(log: Path) -> list[float]:
-    """Seconds from the first to the last line of each start in a log."""
+    """Seconds from the first to the last moment of each start in a log.
+
+    Raises:
+        RunError: there is no such log.
+    """
+    if not log.is_file():
+        raise RunError(f"there is no {log} that tells how long the run took")
     starts: list[list[datetime]] = []
+    told = False
     for line in log.read_text(encoding="utf-8").splitlines():
         try:
             when = datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S")
         except ValueError:  # a further line of a message
             continue
-        if not starts or _FIRST_LINE.search(line):
-            starts.append([when, when])
-        starts[-1][1] = when
-    return [(last - first).total_seconds() for first, last in starts]
+        started, trains = _STARTED.search(line), _TRAINS.search(line)
+        if not starts or started or (trains and not told):
+            starts.append([])
+        told = bool(started) or (told and not trains)
+        starts[-1].append(when)
+    # What came before there was a file has its own time, and stands behind the first line.
+    return [(max(times) - min(times)).total_seconds() for times in starts]
 
 
 def same_losses(run: RunDirectory, other: RunDirectory) -> bool:
-    """Whether two runs' first losses are the same to the bit."""
-    losses = [each.metrics()[0]["losses"][:FIRST_LOSSES] for each in (run, other)]
-    return losses[0] == losses[1]
+    """Whether two runs' first losses are the same to the bit.
+
+    Raises:
+        RunError: one has no epoch yet.
+    """
+    rows = [each.metrics() for each in (run, other)]
+    if not all(rows):
+        raise RunError(f"{other.path} has no epoch to compare: finish its first")
+    return rows[0][0]["losses"][:FIRST_LOSSES] == rows[1][0]["losses"][:FIRST_LOSSES]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,12 +154,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = {"trained_by": args.trained_by, "data": args.data, **record(run)}
         if args.again is not None:
             result["same_seed_same_first_losses"] = same_losses(run, RunDirectory.open(args.again))
-    except RunError as error:
+    except (RunError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if args.out is None and (run.recipe.label_noise or run.data.get("hold_out") is not None):
-        print("error: a run with held-out pictures or label noise needs an --out of its own",
-              file=sys.stderr)  # fmt: skip
+    if args.out is None and not is_plain(result):
+        print("error: a run of a changed network, from weights, with held-out pictures or label "
+              "noise needs an --out of its own", file=sys.stderr)  # fmt: skip
         return 1
     name = f"{run.data['dataset']}_{run.spec.name}_{run.recipe.name}.json"
     path = args.out or RESULTS / name

@@ -1,8 +1,8 @@
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from benchmark_modules import imported
 
 from gluon_ran.models import SPECS, list_baselines, list_models
 
@@ -11,12 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def model_table(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import model_table
-
-    yield model_table
-    for name in ("model_table", "provenance"):
-        sys.modules.pop(name, None)
+    with imported(monkeypatch, "model_table") as (module,):
+        yield module
 
 
 def test_the_readme_has_the_table_of_today(model_table, capsys):

@@ -109,6 +109,16 @@ def test_flipping_and_the_first_pictures_are_measured_apart(package, run, monkey
     assert found["top1"] == pytest.approx((6 + 2) / 12) and found["top1_flip"] == 1
 
 
+def test_other_pictures_than_the_runs_are_refused(package, run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run.path, copy)
+    told = json.loads((copy / "data.json").read_text())
+    (copy / "data.json").write_text(json.dumps({**told, "labels_sha256": "0a"}))
+    assert main(package, RunDirectory.open(copy), "mine", tmp_path / "weights") == 1
+    assert "22 training and 22 test pictures are not those that" in capsys.readouterr().err
+    assert not (tmp_path / "weights").exists()
+
+
 def test_a_name_of_another_network_is_refused(package, run, served, tmp_path, capsys):
     assert main(package, run, "cifar_attention56_thin", tmp_path / "weights") == 1
     assert "are of another network than the one asked for" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from argparse import Namespace
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -286,7 +287,7 @@ def test_results_of_other_settings_and_damaged_ones_are_refused(run, tmp_path, c
 @pytest.mark.parametrize(
     "number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGHUP, 75)]
 )
-def test_a_signal_stops_the_trainings_and_begins_no_other(run, tmp_path, number, code):
+def test_a_signal_stops_the_trainings_and_begins_no_other(run, tmp_path, capsys, number, code):
     def signal_once_two_wait():
         until = time.monotonic() + 30
         while time.monotonic() < until:
@@ -301,7 +302,48 @@ def test_a_signal_stops_the_trainings_and_begins_no_other(run, tmp_path, number,
     assert run("label-noise", "--budget", "smoke", "--jobs", "2", wait=True) == code
     thread.join()
     assert len(started(tmp_path)) == 2
+    assert capsys.readouterr().out.count("begun: ") == 2
+    assert len(list((tmp_path / "runs").rglob(".*.how.json"))) == 2
     assert not (tmp_path / "results").exists()
+
+
+def test_a_signal_that_comes_twice_is_one(modules, monkeypatch):
+    """A shell and the system both tell of a lost terminal; a batch system may tell all."""
+    paper_runs, told, now = modules[2], [], [100.0]
+    monkeypatch.setattr(paper_runs, "_terminate", told.append)
+    monkeypatch.setattr(paper_runs, "time", Namespace(monotonic=lambda: now[0]))
+    trainer = paper_runs.Trainer(Namespace(threads=1, jobs=1), [])
+    trainer._begun, trainer._alive = True, {"training"}
+    for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+        trainer.stop(number)
+    now[0] += 10
+    trainer.stop(signal.SIGHUP)
+    assert told == ["training"]
+    trainer.stop(signal.SIGINT)
+    assert told == ["training"] * 2
+
+
+def test_a_signal_ahead_of_all_trainings_ends_what_is_read(run, modules, monkeypatch, tmp_path):
+    def read(*_):
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("it reads on")
+
+    monkeypatch.setattr(modules[2].Trainer, "_refuse_a_part", read)
+    assert run("label-noise", "--budget", "smoke") == 75
+    assert not (tmp_path / "runs").exists()
+
+
+def test_scoring_is_on_the_device_of_the_training(run, modules, monkeypatch):
+    seen, ran = [], modules[2].Trainer._ran
+
+    def noting(self, script, flags, path):
+        seen.append(list(flags))
+        return ran(self, script, flags, path)
+
+    monkeypatch.setattr(modules[2].Trainer, "_ran", noting)
+    flags = ("mask-structure", "--rows", "local", "--budget", "smoke", "--num-gpus", "0")
+    assert run(*flags) == 0 and len(seen) == 2
+    assert [given[given.index("--num-gpus") + 1] for given in seen] == ["0", "0"]
 
 
 def test_a_failure_is_told_before_a_stop_and_a_result_has_the_call_that_trained(
@@ -366,6 +408,16 @@ def test_list_counts_each_precision(modules, run, tmp_path, capsys):
     assert modules[0].main(["list", "--results", str(tmp_path / "results")]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "smoke" in line]
     assert "local" in line and line.endswith("smoke in bfloat16 1/1")
+
+
+def test_list_counts_the_budgets_seeds_and_others(modules, run, tmp_path, capsys):
+    flags = ("mask-structure", "--rows", "local", "--budget", "smoke")
+    for seeds, count in (("5", "1/2"), ("0", "2/2")):
+        assert run(*flags, "--seeds", seeds) == 0
+        capsys.readouterr()
+        assert modules[0].main(["list", "--results", str(tmp_path / "results")]) == 0
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if "smoke" in line]
+        assert line.endswith(f"smoke {count}")
 
 
 def test_what_another_process_trains_is_left_to_it(modules, run, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Folders of class folders: layouts, the split, broken files, and what must not be taken along."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,7 +241,22 @@ def test_what_does_not_fit_in_memory_is_refused_before_it_is_read(tmp_path, monk
 
 def test_the_memory_that_is_free_is_known_on_linux():
     free = loading._available_memory()
-    assert free is None or 2**20 < free < 2**50
+    assert free is None if not Path("/proc/meminfo").exists() else 2**20 < free < 2**50
+
+
+@pytest.mark.parametrize("own, limits", [("0::/a/b\n", [600, 75]), ("0::/\n", [75]), ("", [75])])
+def test_the_memory_of_a_container_is_known(tmp_path, own, limits):
+    """Of a/b, a (without a limit) and the root of those that it sees; caches are given back."""
+    (tmp_path / "cgroup").write_text("1:cpu:/x\n" + own)
+    groups = tmp_path / "groups"
+    (groups / "a" / "b").mkdir(parents=True)
+    for folder, limit, used in ((groups / "a" / "b", "1000", 700), (groups, "100", 325),
+                                (groups / "a", "max", 900)):  # fmt: skip
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+        (folder / "memory.stat").write_text("anon 5\ninactive_file 300\n")
+    assert list(loading._left_to_groups(tmp_path / "cgroup", groups)) == limits
+    assert list(loading._left_to_groups(tmp_path / "none", groups)) == []
 
 
 @pytest.mark.parametrize("splits", [("train",), ("test",), ("test", "train"), ()])

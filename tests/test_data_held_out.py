@@ -37,3 +37,20 @@ def test_the_split_is_the_same_each_time_and_a_larger_one_contains_a_smaller(dat
 def test_empty_parts_are_refused(dataset, count):
     with pytest.raises(DataError, match="can't be held out"):
         hold_out(dataset, count)
+
+
+def test_parts_in_place_are_the_same_and_take_no_second_memory(dataset):
+    expected, images = hold_out(dataset, 20), dataset.images
+    found = hold_out(dataset, 20, in_place=True)
+    for ours, theirs in zip(found, expected):
+        assert np.array_equal(ours.images, theirs.images)
+        assert np.array_equal(ours.labels, theirs.labels)
+        assert ours.class_names == theirs.class_names
+    assert np.shares_memory(found[0].images, images)
+
+
+def test_pictures_that_cannot_be_written_to_are_copied(dataset):
+    expected = hold_out(dataset, 20)
+    dataset.images.flags.writeable = False
+    for ours, theirs in zip(hold_out(dataset, 20, in_place=True), expected):
+        assert np.array_equal(ours.images, theirs.images)

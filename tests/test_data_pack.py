@@ -3,6 +3,8 @@
 import io
 import logging
 import resource
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -27,6 +29,18 @@ def smooth(width, height):
     """Few colours that run into each other, which JPEG keeps well."""
     low = np.random.default_rng(1).integers(0, 256, (3, 3, 3), dtype=np.uint8)
     return Image.fromarray(low).resize((width, height), Image.BICUBIC)
+
+
+def deep_png(image):
+    """A PNG of 16 bits a channel, which Pillow reads and does not write."""
+    deep = np.asarray(image).astype(">u2") * 257
+    rows = b"".join(b"\0" + row.tobytes() for row in deep)
+    header = struct.pack(">IIBBBBB", *image.size, 16, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
 
 
 def contents(rec):
@@ -113,6 +127,7 @@ def test_what_readers_decode_in_different_ways_becomes_a_plain_jpeg(tmp_path):
     alpha.save(folder / "a" / "alpha.png")
     odd.quantize(64, dither=Image.NONE).save(folder / "a" / "palette.png")
     odd.save(folder / "a" / "bitmap.bmp")
+    (folder / "a" / "deep.png").write_bytes(deep_png(odd))
     expected = {}
     for file in (folder / "a").iterdir():
         if file.name != "000.png":
@@ -120,7 +135,7 @@ def test_what_readers_decode_in_different_ways_becomes_a_plain_jpeg(tmp_path):
     pack_folder(folder, tmp_path / "a.rec")
     packed = [opened(encoded) for label, encoded in contents(tmp_path / "a.rec") if label == 0]
     plain = [each for each in packed if each.format == "JPEG"]
-    assert len(plain) == len(expected) == 5
+    assert len(plain) == len(expected) == 6
     assert all(each.mode == "RGB" and not each.getexif() for each in plain)
     for pixels in expected.values():
         assert any(
@@ -179,10 +194,35 @@ def test_settings_without_meaning_are_errors(folder, tmp_path, settings, message
         pack_folder(folder, rec, **settings)
 
 
-def test_a_name_of_two_lines_is_refused(tmp_path):
-    folder = fill(tmp_path / "pictures", {"a\nb": 1, "c": 1})
-    with pytest.raises(DataError, match=r"a\\nb.*can't stand on a line"):
+@pytest.mark.parametrize(
+    "name, told", [("a\nb", r"'a\\nb'.*can't stand on a line"), ("caf\udce9", r"caf\\udce9.*UTF-8")]
+)
+def test_a_name_that_a_list_of_classes_cannot_hold_is_refused_ahead(tmp_path, name, told):
+    folder = fill(tmp_path / "pictures", {name: 1, "c": 1})
+    with pytest.raises(DataError, match=told):
         pack_folder(folder, tmp_path / "a.rec")
+    assert [file.name for file in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_what_no_jpeg_can_hold_is_named_and_can_be_left_out(folder, tmp_path):
+    Image.new("RGBA", (2, 65_501)).save(folder / "red" / "long.png")
+    with pytest.raises(DataError, match="long.png: can't be made a JPEG of 2x65501 pixels"):
+        pack_folder(folder, tmp_path / "a.rec")
+    assert pack_folder(folder, tmp_path / "a.rec", broken="skip") == 9
+    assert pack_folder(folder, tmp_path / "b.rec", shorter_side=1) == 9 + 1
+
+
+def test_names_and_pictures_come_together(folder, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(*paths):
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr("os.replace", kill)
+        pack_folder(folder, tmp_path / "a.rec")
+    assert not list(tmp_path.glob("a*"))
 
 
 @pytest.mark.parametrize("short", [1, 300, "all"])

@@ -54,6 +54,12 @@ def test_16_bit_grey_is_scaled_not_cut():
         assert np.abs(pixels(encoded)[..., 0] - deep / 257).max() <= 0.51
 
 
+def test_transparent_16_bit_grey_is_white():
+    deep = np.arange(24 * 40).reshape(24, 40).astype(np.uint16)
+    png = encode(Image.fromarray(deep), "PNG", transparency=7)
+    assert (pixels(png) == np.where(deep == 7, 255, (deep + 128) // 257)[..., None]).all()
+
+
 def test_palettes_bilevel_and_cmyk_become_rgb():
     palette = smooth().quantize(16)
     assert np.array_equal(pixels(encode(palette, "PNG")), np.asarray(palette.convert("RGB")))
@@ -93,6 +99,14 @@ def test_pictures_stand_upright(kind, orientation, turns):
     assert np.array_equal(turned, np.rot90(plain, turns))
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_damaged_exif_is_no_damage_of_the_picture(kind):
+    encoded = encode(smooth(), kind, exif=b"Exif\0\0" + bytes(20))
+    assert np.array_equal(pixels(encoded), pixels(encode(smooth(), kind)))
+    with_density = encode(smooth(), "JPEG", exif=b"Exif\0\0" + bytes(20), dpi=(72, 72))
+    assert np.array_equal(pixels(with_density), pixels(encode(smooth(), "JPEG")))
+
+
 def test_several_pictures_in_a_file_and_a_trailer_are_no_damage():
     pair = encode(smooth(), "MPO", save_all=True, append_images=[smooth(8, 8)])
     assert pixels(pair).shape == (24, 40, 3)
@@ -127,9 +141,11 @@ def test_a_picture_cut_short_is_never_half_a_picture(kind, at_least, lenient, mo
 
 
 @pytest.mark.parametrize("at_least", [0, 8])
-def test_a_jpeg_that_lacks_data_before_its_end_mark_is_an_error(at_least):
-    encoded = encode(smooth(64, 96), "JPEG")
-    scan = encoded.rindex(b"\xff\xda") + 14
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_a_jpeg_that_lacks_data_before_its_end_mark_is_an_error(mode, at_least):
+    encoded = encode(smooth(64, 96).convert(mode), "JPEG")
+    # Behind the header, of two bytes a channel.
+    scan = encoded.rindex(b"\xff\xda") + 8 + 2 * len(mode)
     for end in range(scan, scan + (len(encoded) - scan) * 3 // 4, 9):
         with pytest.raises(DataError, match="lacks data"):
             decode(encoded[:end].rstrip(b"\xff") + JPEG_END, "here", at_least=at_least)

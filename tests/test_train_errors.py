@@ -11,6 +11,8 @@ from gluon_ran.training.run import RunLocked
 
 import mxnet as mx
 
+Terminated = script("ends").Terminated
+
 
 @pytest.mark.parametrize(
     "flags, message",
@@ -55,6 +57,19 @@ def test_a_worker_says_what_a_restart_would_only_repeat(folder, monkeypatch, cap
     monkeypatch.setenv("GLUON_RAN_RANK", "0")
     assert train("--save-dir", folder) == 78
     assert "error: [Errno" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("interrupt, code", [(KeyboardInterrupt, 130), (Terminated, 75)])
+def test_an_interrupted_worker_ends_with_the_code_of_an_interrupt(interrupt, code, monkeypatch):
+    """It must not wait for the others, so that its end is not its exit code alone."""
+
+    def interrupted(*_):
+        raise interrupt
+
+    told = []
+    monkeypatch.setattr(script("cli"), "make_shared_run", interrupted)
+    monkeypatch.setattr(training, "end_with", told.append)
+    assert train() == code and told == [code]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def test_broken_pictures_are_refused_or_counted(tmp_path, capsys):
         (["signs", "a.rec", "--shorter-side", "0"], "shorter_side 0 must be at least 1"),
         (["signs", "a.rec", "--threads", "0"], "--threads 0: give at least 1"),
         (["signs/red", "a.rec"], "holds no folders"),
+        (["~no_such_user/signs", "a.rec"], "home directory"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_exit_code_1(tmp_path, flags, message, capsys):

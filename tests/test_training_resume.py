@@ -207,6 +207,15 @@ def test_a_second_ctrl_c_interrupts_at_once():
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_signal_that_is_passed_on_as_well_is_one(monkeypatch):
+    monkeypatch.setenv("GLUON_RAN_PASSED_ON", "1")
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == stop._take  # else the next one ends the tests
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+
+
 def test_a_lost_terminal_counts_as_sigterm_however_often_it_is_told():
     for first in (signal.SIGHUP, signal.SIGTERM):
         with StopRequest() as stop:

@@ -97,6 +97,13 @@ def test_best_and_final_accuracy_are_named(accuracies, expected):
     assert marks == [(name, epoch, pytest.approx(value)) for name, epoch, value in expected]
 
 
+def test_no_epoch_on_shrunken_pictures_is_the_best():
+    shrunken = [row(0, val_top1=0.9, size=16), row(1, val_top1=0.8, size=16)]
+    assert [name for name, *_ in curves._marks(shrunken)] == ["final"]
+    marks = curves._marks([*shrunken, row(2, val_top1=0.7), row(3, val_top1=0.6)])
+    assert [(name, epoch) for name, _, (epoch, _) in marks] == [("best", 3), ("final", 4)]
+
+
 def test_no_epoch_is_no_picture(tmp_path):
     with pytest.raises(ValueError, match="no epoch"):
         plot_curves([], tmp_path / "curves.png")

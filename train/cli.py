@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 import errno
-import logging
 import os
 import signal
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from functools import partial
-from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from ends import ERRORS, INTERRUPTED, TERMINATED, Terminated, error_text, termination_raises
@@ -28,6 +24,7 @@ from flags import (
     usual_recipe,
     warn_of_rates,
 )
+from logs import console, log_to_file, quiet
 from make_run import check_unchanged
 from shared_run import make_shared_run
 from sources import InMemory, Streamed
@@ -220,7 +217,7 @@ def train(args: argparse.Namespace) -> int:
     """Trains as the flags say; the exit code."""
     contexts, group = training.make_contexts(args.num_gpus), training.join(args.kvstore)
     if group.rank:
-        _quiet()
+        quiet()
     if not args.resume:
         asked = recipe_from(args)
         training.check_dtype(asked.dtype, contexts)
@@ -229,7 +226,7 @@ def train(args: argparse.Namespace) -> int:
         if not group.rank:
             # In the log of a run nothing belongs of a process that may not write to it.
             stack.enter_context(run.writing())
-            _log_to_file((args.log_dir or run.path) / "train.log")
+            log_to_file((args.log_dir or run.path) / "train.log")
             if not args.resume:
                 warn_of_rates(args, asked)
         return _train(args, run, source, trained, contexts, group)
@@ -318,66 +315,18 @@ def _report(run: RunDirectory, history: training.History, group: Group) -> int:
     return TERMINATED if history.stopped_by == signal.SIGTERM else INTERRUPTED
 
 
-@contextmanager
-def _console() -> Iterator[None]:
-    """Shows the log "gluon_ran" on the console, and keeps it for the log file to come."""
-    console, early = logging.StreamHandler(), MemoryHandler(sys.maxsize, sys.maxsize)
-    console.setLevel(logging.INFO)
-    before, level, propagate = list(LOG.handlers), LOG.level, LOG.propagate
-    LOG.addHandler(console)
-    LOG.addHandler(early)
-    LOG.setLevel(logging.DEBUG)
-    LOG.propagate = False
-    try:
-        yield
-    finally:
-        for handler in set(LOG.handlers) - set(before):
-            LOG.removeHandler(handler)
-            handler.close()
-        LOG.setLevel(level)
-        LOG.propagate = propagate
-
-
-class _LogFile(logging.FileHandler):
-    """A log file that a full disk leaves short: the console has each line too."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Says nothing, where the standard handler prints a traceback a line."""
-
-    def close(self) -> None:
-        """Closes it, whether or not the last lines fit."""
-        with suppress(OSError):
-            super().close()
-
-
-def _quiet() -> None:
-    """Leaves what all workers have to say to the first."""
-    for handler in LOG.handlers:
-        handler.setLevel(logging.WARNING)
-
-
-def _log_to_file(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    handler.setLevel(logging.DEBUG)
-    for early in [each for each in LOG.handlers if isinstance(each, MemoryHandler)]:
-        early.setTarget(handler)
-        LOG.removeHandler(early)
-        early.close()
-    LOG.addHandler(handler)
-
-
 def main(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
     """Runs the command line; the exit code."""
     args = parser.parse_args(argv)
     # While pictures are read and the run is made; `fit` takes signals itself.
-    with _console(), termination_raises():
+    with console(), termination_raises():
         try:
             return train(args)
         except KeyboardInterrupt as interrupt:
             LOG.info("interrupted; what was saved before is whole")
-            return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+            code = TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+            training.end_with(code)
+            return code
         except ERRORS as error:
             LOG.debug("where the error came from", exc_info=True)
             LOG.error("error: %s%s", error_text(error), _advice(error))

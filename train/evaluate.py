@@ -13,6 +13,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,8 @@ def print_classes(result: Evaluation, class_names: Sequence[str]) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; the exit code."""
     args = make_parser().parse_args(argv)
+    if isinstance(sys.stdout, TextIOWrapper):  # names of folders need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         result, about, folder = evaluate(args)
         write_results(result, about, folder)

@@ -13,7 +13,7 @@ import sys
 import time
 from types import TracebackType
 
-from ends import INTERRUPTED, TERMINATED, Terminated, termination_raises
+from ends import ERRORS, INTERRUPTED, TERMINATED, Terminated, error_text, termination_raises
 
 from gluon_ran.data import DataError, RecordFile, pack_folder
 from gluon_ran.data.loading import BROKEN
@@ -105,8 +105,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print("interrupted; files that were not finished are as they were", file=sys.stderr)
         return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except ERRORS as error:
+        print(f"error: {error_text(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -196,7 +196,7 @@ def open_source(
     """
     if dataset != STREAM and held_out is not None:
         (train,) = load_dataset(dataset, data_dir, **settings, splits=("train",))
-        return InMemory(*hold_out(train, held_out), held_out=True)
+        return InMemory(*hold_out(train, held_out, in_place=True), held_out=True)
     if dataset != STREAM:
         return InMemory(*load_dataset(dataset, data_dir, **settings))
     return Streamed(*open_record_pair(data_dir, settings["broken"], class_names), **settings)

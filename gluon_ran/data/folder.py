@@ -91,7 +91,7 @@ def read_file(file: Path) -> bytes:
     Raises:
         DataError: it is none, or can't be read.
     """
-    if not file.is_file():  # opening a pipe would wait for ever
+    if not os.path.isfile(file):  # opening a pipe would wait for ever
         raise DataError(f"{file} is a link to nothing or no plain file: remove it")
     return read_bytes(file)
 
@@ -125,23 +125,31 @@ def _folders(folder: Path) -> list[Path]:
         problem = "is a file" if folder.exists() else "does not exist"
         raise DataError(f"{folder} {problem}: give the folder that holds the pictures")
     try:
-        entries = sorted(folder.iterdir())
+        return [
+            entry
+            for entry in sorted(folder.iterdir())
+            if entry.is_dir() and not entry.name.startswith(".") and entry.name not in _NO_CLASSES
+        ]
     except OSError as error:
         raise DataError(f"{folder} can't be read ({error.strerror}): check rights") from None
-    return [
-        entry
-        for entry in entries
-        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in _NO_CLASSES
-    ]
 
 
 def list_classes(folder: Path) -> dict[str, list[Path]]:
     """The files of each class, sorted; logs how many files were passed over.
 
     Raises:
-        DataError: there are fewer than two classes, or one has no picture.
+        DataError: there are fewer than two classes, or one has no picture, or a name that is no
+            text.
     """
     classes = _folders(folder)
+    for each in classes:
+        try:
+            each.name.encode()
+        except UnicodeEncodeError:  # as of an archive from elsewhere
+            raise DataError(
+                f"{folder} holds a folder {each.name!r}, whose name is not in UTF-8: call it "
+                "otherwise"
+            ) from None
     if len(classes) < 2:
         there = f"only the folder {classes[0].name}" if classes else "no folders"
         raise DataError(

@@ -10,8 +10,14 @@ from gluon_ran.data.dataset import DataError, Dataset
 _SEED = 1704
 
 
-def hold_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
+def hold_out(dataset: Dataset, count: int, in_place: bool = False) -> tuple[Dataset, Dataset]:
     """Splits off `count` pictures, each class by its share: the rest, and those held out.
+
+    Args:
+        dataset: the training set.
+        count: how many.
+        in_place: moves the pictures, where they can be written to, instead of copying them, which
+            takes no second memory; `dataset` itself is of no use from then on.
 
     Raises:
         DataError: one part would be empty.
@@ -27,5 +33,11 @@ def hold_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
         members = np.flatnonzero(labels == label)
         place[members] = (np.arange(len(members)) + 0.5) / len(members)
     chosen = order[np.argsort(place, kind="stable")[:count]]
-    rest = np.setdiff1d(np.arange(len(dataset)), chosen)
-    return dataset.subset(rest), dataset.subset(np.sort(chosen))
+    rest, chosen = np.setdiff1d(np.arange(len(dataset)), chosen), np.sort(chosen)
+    held, labels = dataset.subset(chosen), dataset.labels[rest]
+    if not (in_place and dataset.images.flags.writeable):
+        return dataset.subset(rest), held
+    images = dataset.images
+    for new, old in enumerate(rest):  # never behind one that is still to be moved
+        images[new] = images[old]
+    return Dataset(images[: len(rest)], labels, dataset.class_names), held

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -183,5 +184,22 @@ def _available_memory() -> int | None:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
         return None
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0]) * 1024 if found else None
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return min([*found, *_left_to_groups()], default=None)
+
+
+def _left_to_groups(
+    processes: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")
+) -> Iterator[int]:
+    """Bytes that this process's control groups, as a container's, leave it; of version 2."""
+    with suppress(OSError):
+        lines = processes.read_text(encoding="utf-8").splitlines()
+        own = next((line[3:] for line in lines if line.startswith("0::/")), "/")
+        group = groups / own.lstrip("/")
+        for folder in (group, *group.parents):  # limits of those around it count too
+            # Where there is none it says "max". What caches of files hold is given back.
+            with suppress(OSError, ValueError, KeyError):
+                limit = int((folder / "memory.max").read_text())
+                stat = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
+                used = int((folder / "memory.current").read_text()) - int(stat["inactive_file"])
+                yield max(limit - used, 0)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gluon_ran._files import atomic_paths, leftovers_removed, write_text
+from gluon_ran._files import atomic_paths, leftovers_removed
 from gluon_ran.data.dataset import DataError
 from gluon_ran.data.folder import TEST_NAMES, list_classes, read_file
 from gluon_ran.data.loading import BROKEN
@@ -47,8 +47,8 @@ def pack_folder(
     A class's label is its place among the sorted names of the folders. The order of the pictures is
     drawn, the same each time, so that readers that shuffle little mix classes too. An upright JPEG
     or PNG in RGB or grey goes in byte for byte unless it is to shrink; all else is encoded anew, as
-    RGB JPEG, which every reader decodes alike. Each file is written whole or not at all, and
-    whatever the number of pictures, memory holds but a few.
+    RGB JPEG, which every reader decodes alike. The files take their places together, behind all
+    writing, and whatever the number of pictures, memory holds but a few.
 
     Args:
         folder: holds one folder a class, as `load_folder` reads it.
@@ -93,13 +93,11 @@ def pack_folder(
     if progress is not None:
         packed = _watched(packed, len(labelled), progress)
     with leftovers_removed(rec, rec.with_suffix(".idx"), names_file):
-        count = _write_records(_kept(packed, broken), rec)
-        write_text(names_file, "".join(f"{name}\n" for name in names))
-    return count
+        return _write(_kept(packed, broken), rec, names, names_file)
 
 
 def _check_names(names: list[str], path: Path) -> None:
-    unfit = [name for name in names if name.strip().splitlines() != [name]]
+    unfit = [n for n in names if n.strip().splitlines() != [n]]
     if unfit:
         raise DataError(
             f"the folder {unfit[0]!r} has a name that can't stand on a line of {path.name}: "
@@ -134,7 +132,14 @@ def _encode(encoded: bytes, where: str, shorter_side: int | None, quality: int) 
         size = tuple(max(side * shorter_side // short, 1) for side in picture.size)
         picture = picture.resize(size, Image.BILINEAR)
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=quality)
+    try:
+        picture.save(stream, "JPEG", quality=quality)
+    except (OSError, ValueError) as error:  # a JPEG has at most 65,500 pixels a side
+        width, height = picture.size
+        raise DataError(
+            f"{where}: can't be made a JPEG of {width}x{height} pixels ({error}): have it shrink, "
+            "with a shorter_side (--shorter-side), or take it away"
+        ) from None
     return stream.getvalue()
 
 
@@ -158,11 +163,12 @@ def _kept(packed: Iterator[_Packed], broken: str) -> Iterator[_Packed]:
             _log.warning("left out: %s", each.broken)
 
 
-def _write_records(pictures: Iterator[_Packed], rec: Path) -> int:
+def _write(pictures: Iterator[_Packed], rec: Path, names: list[str], names_file: Path) -> int:
     number, start = -1, 0
     with ExitStack() as stack:
-        paths = stack.enter_context(atomic_paths(rec, rec.with_suffix(".idx")))
-        records, index = (stack.enter_context(open(path, "wb")) for path in paths)
+        paths = stack.enter_context(atomic_paths(rec, rec.with_suffix(".idx"), names_file))
+        records, index = (stack.enter_context(open(path, "wb")) for path in paths[:2])
+        paths[2].write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         for number, picture in enumerate(pictures):
             index.write(f"{number}\t{start}\n".encode())
             start += records.write(make_record(picture.label, number, picture.encoded))

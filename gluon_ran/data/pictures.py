@@ -27,6 +27,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm")
 _BORDER = (128, 128, 128)
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+_PNG_DEPTH = 24  # where a PNG has its bits a channel
 
 # Gives the least side that a picture of some (width, height) may be decoded to.
 LeastSide = Callable[[Tuple[int, int]], float]
@@ -135,20 +136,24 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def _is_upright(picture: Image.Image) -> bool:
-    return picture.getexif().get(_ORIENTATION, 1) == 1
+    try:
+        return picture.getexif().get(_ORIENTATION, 1) == 1
+    except Exception:  # damage there, to which Pillow has errors of many kinds, is none of pixels
+        return True
 
 
 def _ends_grey(picture: Image.Image) -> bool:
     """Whether the last pixel has the colour that a decoder gives to what is missing."""
     last = picture.getpixel((picture.width - 1, picture.height - 1))
-    return set(last if isinstance(last, tuple) else (last,)) == {128}
+    # Of CMYK Pillow turns the values round.
+    return set(last if isinstance(last, tuple) else (last,)) <= {127, 128}
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Brings a picture of any mode to RGB.
 
-    Grey becomes three equal channels; 16 bits become 8 by scaling, not by a cut; what is
-    transparent shows white behind it.
+    Grey becomes three equal channels, of 16 bits by scaling, not by a cut; what is transparent
+    shows white behind it.
 
     Raises:
         ValueError: the pixels are floating-point numbers, whose range is unknown.
@@ -159,6 +164,9 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         raise ValueError("floating-point numbers have no known range")
     if picture.mode.startswith("I"):  # Pillow's own conversion cuts at 255
         deep = np.clip(np.asarray(picture), 0, 65535).astype(np.uint32)
+        transparent = picture.info.get("transparency")
+        if isinstance(transparent, int):
+            deep[deep == transparent] = 65535
         picture = Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8))
     if picture.mode in _WITH_ALPHA or "transparency" in picture.info:
         white = Image.new("RGBA", picture.size, "white")
@@ -177,6 +185,7 @@ def is_plain(encoded: bytes) -> bool:
         return (
             picture.format in ("JPEG", "PNG")
             and picture.mode in ("RGB", "L")
+            and (picture.format, encoded[_PNG_DEPTH]) != ("PNG", 16)
             and "transparency" not in picture.info
             and _is_upright(picture)
         )

@@ -13,7 +13,8 @@ import numpy as np
 
 from gluon_ran.training.distributed import Group
 
-_ECHO_SECONDS = 2.0
+# Within so long a signal that comes again is the one before.
+ECHO_SECONDS = 2.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -32,8 +33,9 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        # A launcher passes on what a terminal or a batch system may have sent to all as well.
-        self._echo = _ECHO_SECONDS if "GLUON_RAN_RANK" in os.environ else 0.0
+        # Whoever started it passes on what a terminal or a batch system may have sent to all.
+        passed_on = {"GLUON_RAN_RANK", "GLUON_RAN_PASSED_ON"} & os.environ.keys()
+        self._echo = ECHO_SECONDS if passed_on else 0.0
         self._came = -math.inf
         self._before: dict[int, object] = {}
 

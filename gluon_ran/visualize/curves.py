@@ -112,8 +112,13 @@ def _marks(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, tuple[int,
     points = [point for point in zip(epochs, values) if isfinite(point[1])]
     if not points:
         return []
-    best, last = max(points, key=lambda point: point[1]), points[-1]
+    last = points[-1]
     final = "final" if last[0] == rows[-1]["epoch"] + 1 else "last measured"
+    # As everywhere, no epoch on shrunken pictures is the best.
+    whole = {row["epoch"] + 1 for row in rows if row.get("size") is None}
+    best = max((p for p in points if p[0] in whole), key=lambda point: point[1], default=None)
+    if best is None:
+        return [(final, "s", last)]
     if best == last:
         return [(f"best and {final}", "o", best)]
     return [("best", "o", best), (final, "s", last)]
