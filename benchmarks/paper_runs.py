@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import json
 import math
@@ -259,13 +260,14 @@ class Trainer:
 
 
 def say(line: str, stream: TextIO | None = None) -> None:
-    """Prints a line, to standard output by default; where nobody reads any more, to nobody."""
+    """Prints a line, to standard output by default; where nobody reads it, to nobody."""
     stream = stream or sys.stdout
     try:
         print(line, file=stream, flush=True)
-    except OSError:  # else Python tries it again at its end, and exits with 120
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), stream.fileno())
+    except OSError as error:
+        if error.errno in (errno.EPIPE, errno.EIO):  # Python would try again at its end
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _terminate(process: subprocess.Popen) -> None:

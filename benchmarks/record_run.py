@@ -1,7 +1,8 @@
 """Keeps what a training run reached: a run directory's numbers as one JSON file of results/.
 
 The accuracies are those of the test set behind each epoch; "final" is the last epoch's, "best" is
-named as such. The time is that between the first and the last line of each start in train.log.
+named as such. The time is that from the first to the last moment of each start in train.log, with
+the reading of the pictures.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ def record(run: RunDirectory) -> dict[str, Any]:
 
 
 def is_plain(result: dict[str, Any]) -> bool:
-    """Whether a run trained the zoo's own network from scratch on all data, its start aside.
+    """Whether a run trained the zoo's own network from scratch on all data.
+
+    How many classes it tells apart, and `zero_init`, may be other.
 
     Args:
         result: of `record`, or a card's, with its Spec.
@@ -99,7 +102,7 @@ def is_plain(result: dict[str, Any]) -> bool:
 
 
 def wall_seconds(log: Path) -> float:
-    """Seconds from the first to the last line of each start in a log, summed."""
+    """Seconds from the first to the last moment of each start in a log, summed."""
     return sum(sittings(log))
 
 

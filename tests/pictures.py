@@ -1,5 +1,8 @@
 """Folders of small pictures for the tests."""
 
+import struct
+import zlib
+
 import numpy as np
 from PIL import Image
 
@@ -12,6 +15,20 @@ def picture(name, seed, height=20, width=24):
     pixels = rng.integers(0, 100, (height, width, 3), dtype=np.uint8)
     pixels[..., COLOURS.get(name, seed % 3)] += 120
     return Image.fromarray(pixels)
+
+
+def deep_png(pixels, transparent=None):
+    """A PNG of 16 bits of grey, (H, W), or a colour, (H, W, 3); written by hand, as not all Pillows
+    write each."""
+    height, width, *colours = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2 if colours else 0, 0, 0, 0))]
+    chunks += [] if transparent is None else [(b"tRNS", struct.pack(">H", transparent))]
+    chunks += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
 
 
 def fill(folder, counts, suffix=".png"):

@@ -323,6 +323,14 @@ def test_a_signal_that_comes_twice_is_one(modules, monkeypatch):
     assert told == ["training"] * 2
 
 
+def test_lines_that_nobody_reads_end_nothing(modules):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as stream:
+        modules[2].say("to nobody", stream)
+        print("nor this", file=stream, flush=True)
+
+
 def test_a_signal_ahead_of_all_trainings_ends_what_is_read(run, modules, monkeypatch, tmp_path):
     def read(*_):
         signal.raise_signal(signal.SIGTERM)

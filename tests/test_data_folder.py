@@ -254,7 +254,7 @@ def test_the_memory_of_a_container_is_known(tmp_path, own, limits):
                                 (groups / "a", "max", 900)):  # fmt: skip
         (folder / "memory.max").write_text(f"{limit}\n")
         (folder / "memory.current").write_text(f"{used}\n")
-        (folder / "memory.stat").write_text("anon 5\ninactive_file 300\n")
+        (folder / "memory.stat").write_text("anon 5\nactive_file 100\ninactive_file 200\n")
     assert list(loading._left_to_groups(tmp_path / "cgroup", groups)) == limits
     assert list(loading._left_to_groups(tmp_path / "none", groups)) == []
 

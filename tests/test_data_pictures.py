@@ -1,9 +1,11 @@
 """Decoding of every kind of picture, whole and damaged, and the ways to a network's size."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
+from pictures import deep_png
 from PIL import Image, ImageFile
 
 from gluon_ran.data import DataError
@@ -55,8 +57,8 @@ def test_16_bit_grey_is_scaled_not_cut():
 
 
 def test_transparent_16_bit_grey_is_white():
-    deep = np.arange(24 * 40).reshape(24, 40).astype(np.uint16)
-    png = encode(Image.fromarray(deep), "PNG", transparency=7)
+    deep = np.arange(24 * 40).reshape(24, 40)
+    png = deep_png(deep, transparent=7)
     assert (pixels(png) == np.where(deep == 7, 255, (deep + 128) // 257)[..., None]).all()
 
 
@@ -103,6 +105,11 @@ def test_pictures_stand_upright(kind, orientation, turns):
 def test_damaged_exif_is_no_damage_of_the_picture(kind):
     encoded = encode(smooth(), kind, exif=b"Exif\0\0" + bytes(20))
     assert np.array_equal(pixels(encoded), pixels(encode(smooth(), kind)))
+    # Upside down, and of a resolution that is text where a fraction belongs.
+    tiff = b"II*\0\x08\0\0\0\x02\0" + struct.pack("<HHII", 0x0112, 3, 1, 3)
+    tiff += struct.pack("<HHI4s", 0x011A, 2, 3, b"72\0\0") + bytes(4)
+    turned = encode(smooth(), kind, exif=b"Exif\0\0" + tiff)
+    assert np.array_equal(pixels(turned), np.rot90(pixels(encode(smooth(), kind)), 2))
     with_density = encode(smooth(), "JPEG", exif=b"Exif\0\0" + bytes(20), dpi=(72, 72))
     assert np.array_equal(pixels(with_density), pixels(encode(smooth(), "JPEG")))
 

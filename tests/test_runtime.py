@@ -192,9 +192,9 @@ import gluon_ran
 import mxnet as mx
 found = [name for name in sys.modules if name.partition(".")[0] == "sklearn"]
 from sklearn.base import BaseEstimator
-print(found, mx.model.FeedForward.__mro__[1] is object, "scipy" in sys.modules)
+print(found, issubclass(mx.model.FeedForward, BaseEstimator))
 """
-    assert output(code, tmp_path) == "[] True True"
+    assert output(code, tmp_path) == "[] False"
 
 
 def test_every_module_and_gluoncv_work_without_cv2(tmp_path):

@@ -1,6 +1,7 @@
 """Errors of the command lines: a line, an exit code, and nothing left behind."""
 
 import errno
+import signal
 
 import pytest
 from own_digits import evaluate, small_digits, train  # noqa: F401
@@ -57,6 +58,15 @@ def test_a_worker_says_what_a_restart_would_only_repeat(folder, monkeypatch, cap
     monkeypatch.setenv("GLUON_RAN_RANK", "0")
     assert train("--save-dir", folder) == 78
     assert "error: [Errno" in capsys.readouterr().err
+
+
+def test_a_signal_that_comes_again_does_not_end_the_ending():
+    before = signal.getsignal(signal.SIGTERM)
+    with script("ends").termination_raises():
+        with pytest.raises(Terminated):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize("interrupt, code", [(KeyboardInterrupt, 130), (Terminated, 75)])

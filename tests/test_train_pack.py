@@ -23,6 +23,14 @@ def test_a_folder_becomes_a_pair_and_a_list_of_classes(tmp_path, capsys):
     assert "packed 28 pictures of 3 classes to packed/own_train.rec" in capsys.readouterr().out
 
 
+def test_a_file_of_any_name_is_written_and_told(tmp_path, capsys):
+    try:
+        assert pack("signs", "caf\udce9.rec") == 0
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system has no such names")
+    assert "to caf\\udce9.rec" in capsys.readouterr().out
+
+
 def test_pictures_shrink_and_lose_quality_as_told(tmp_path, capsys):
     for name, flags in (("a", []), ("b", ["--shorter-side", "10"]), ("c", ["--quality", "20"])):
         assert pack("signs", f"{name}.rec", *flags) == 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from types import FrameType
 
 from gluon_ran.commands.command_line import one_line
@@ -28,6 +30,12 @@ def error_text(error: BaseException) -> str:
     return one_line(error) if foreign else str(error)
 
 
+def show_any_name() -> None:
+    """Has standard output take names of files and folders that are no text."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 @contextmanager
 def termination_raises() -> Iterator[None]:
     """Has these signals end what goes on as Ctrl-C does, where they can be taken.
@@ -42,6 +50,8 @@ def termination_raises() -> Iterator[None]:
         return
 
     def take(number: int, frame: FrameType | None) -> None:
+        for each in before:  # one that comes again must not end the ending
+            signal.signal(each, signal.SIG_IGN)
         raise Terminated
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}

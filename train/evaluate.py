@@ -13,11 +13,10 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from ends import ERRORS, error_text
+from ends import ERRORS, error_text, show_any_name
 from flags import (
     STREAM,
     add_picture_flags,
@@ -277,8 +276,7 @@ def print_classes(result: Evaluation, class_names: Sequence[str]) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; the exit code."""
     args = make_parser().parse_args(argv)
-    if isinstance(sys.stdout, TextIOWrapper):  # names of folders need not be text
-        sys.stdout.reconfigure(errors="backslashreplace")
+    show_any_name()
     try:
         result, about, folder = evaluate(args)
         write_results(result, about, folder)

@@ -13,7 +13,15 @@ import sys
 import time
 from types import TracebackType
 
-from ends import ERRORS, INTERRUPTED, TERMINATED, Terminated, error_text, termination_raises
+from ends import (
+    ERRORS,
+    INTERRUPTED,
+    TERMINATED,
+    Terminated,
+    error_text,
+    show_any_name,
+    termination_raises,
+)
 
 from gluon_ran.data import DataError, RecordFile, pack_folder
 from gluon_ran.data.loading import BROKEN
@@ -99,6 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; the exit code."""
     args = make_parser().parse_args(argv)
     logging.basicConfig(level="INFO", format="%(message)s")
+    show_any_name()
     try:
         with termination_raises():
             pack(args)

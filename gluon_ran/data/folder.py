@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -91,7 +93,13 @@ def read_file(file: Path) -> bytes:
     Raises:
         DataError: it is none, or can't be read.
     """
-    if not os.path.isfile(file):  # opening a pipe would wait for ever
+    try:
+        plain = stat.S_ISREG(os.stat(file).st_mode)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise DataError(f"{file} can't be read ({error.strerror}): check rights") from None
+        plain = False
+    if not plain:  # opening a pipe would wait for ever
         raise DataError(f"{file} is a link to nothing or no plain file: remove it")
     return read_bytes(file)
 

@@ -10,7 +10,7 @@ from gluon_ran.data.dataset import DataError, Dataset
 _SEED = 1704
 
 
-def hold_out(dataset: Dataset, count: int, in_place: bool = False) -> tuple[Dataset, Dataset]:
+def hold_out(dataset: Dataset, count: int, *, in_place: bool = False) -> tuple[Dataset, Dataset]:
     """Splits off `count` pictures, each class by its share: the rest, and those held out.
 
     Args:

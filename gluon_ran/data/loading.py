@@ -201,5 +201,6 @@ def _left_to_groups(
             with suppress(OSError, ValueError, KeyError):
                 limit = int((folder / "memory.max").read_text())
                 stat = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
-                used = int((folder / "memory.current").read_text()) - int(stat["inactive_file"])
+                cached = int(stat["active_file"]) + int(stat["inactive_file"])
+                used = int((folder / "memory.current").read_text()) - cached
                 yield max(limit - used, 0)

@@ -46,9 +46,9 @@ def pack_folder(
 
     A class's label is its place among the sorted names of the folders. The order of the pictures is
     drawn, the same each time, so that readers that shuffle little mix classes too. An upright JPEG
-    or PNG in RGB or grey goes in byte for byte unless it is to shrink; all else is encoded anew, as
-    RGB JPEG, which every reader decodes alike. The files take their places together, behind all
-    writing, and whatever the number of pictures, memory holds but a few.
+    or PNG in RGB or grey of 8 bits goes in byte for byte unless it is to shrink; all else is
+    encoded anew, as RGB JPEG, which every reader decodes alike. The files take their places
+    together, behind all writing, and whatever the number of pictures, memory holds but a few.
 
     Args:
         folder: holds one folder a class, as `load_folder` reads it.

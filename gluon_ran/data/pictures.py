@@ -27,6 +27,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm")
 _BORDER = (128, 128, 128)
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+# By its value, what Pillow's `transpose` takes.
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 _PNG_DEPTH = 24  # where a PNG has its bits a channel
 
 # Gives the least side that a picture of some (width, height) may be decoded to.
@@ -129,17 +131,16 @@ def _load(encoded: bytes, formats: tuple[str, ...], at_least: int | LeastSide) -
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    from PIL import ImageOps
+    # ImageOps.exif_transpose writes the EXIF data anew, and fails where they are damaged.
+    turn = _TURNS.get(_orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
 
-    # Of an upright one exif_transpose would make a copy.
-    return picture if _is_upright(picture) else ImageOps.exif_transpose(picture)
 
-
-def _is_upright(picture: Image.Image) -> bool:
+def _orientation(picture: Image.Image) -> int:
     try:
-        return picture.getexif().get(_ORIENTATION, 1) == 1
+        return picture.getexif().get(_ORIENTATION, 1)
     except Exception:  # damage there, to which Pillow has errors of many kinds, is none of pixels
-        return True
+        return 1
 
 
 def _ends_grey(picture: Image.Image) -> bool:
@@ -187,7 +188,7 @@ def is_plain(encoded: bytes) -> bool:
             and picture.mode in ("RGB", "L")
             and (picture.format, encoded[_PNG_DEPTH]) != ("PNG", 16)
             and "transparency" not in picture.info
-            and _is_upright(picture)
+            and _orientation(picture) == 1
         )
 
 

@@ -118,7 +118,10 @@ _exit_code = [1]
 
 
 def end_with(code: int) -> None:
-    """Sets the exit code of a worker that ends by an error, without the others; else it is 1."""
+    """Sets the exit code of a worker that ends by an error or an interrupt, without the others.
+
+    Else it is 1.
+    """
     _exit_code[0] = code
 
 
