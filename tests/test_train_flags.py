@@ -87,6 +87,7 @@ def test_help_shows_every_default_and_every_recipe(name, capsys):
         (["--lr-mode", "cosine", "--lr-steps", "2"], "--lr-steps: for --lr-mode step"),
         (["--lr-mode", "cosine", "--lr-decay", "0.5"], "--lr-decay: for --lr-mode step"),
         (["--mix-up", "0", "--alpha", "0.4"], "--alpha: for --mix-up 1"),
+        (["--crop-padding", "0", "--crop-mode", "zero"], "--crop-mode: for --crop-padding above 0"),
         (["--weights", "own.params", "--zero-init"], "--zero-init is how units start"),
     ],
 )

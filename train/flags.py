@@ -236,6 +236,7 @@ def refuse_unread_flags(args: argparse.Namespace, recipe: Recipe) -> None:
     for names, instead, read in (
         (("lr_steps", "lr_decay"), "--lr-mode step", recipe.lr_mode == "step"),
         (("alpha",), "--mix-up 1", recipe.mixup),
+        (("crop_mode",), "--crop-padding above 0", recipe.crop_padding > 0),
     ):
         found = [f"--{n.replace('_', '-')}" for n in names if getattr(args, n) is not None]
         if found and not read:
