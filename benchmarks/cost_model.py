@@ -157,8 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the results")
     add_flags(parser, ROOT / "benchmarks" / "scaling_cost_model.md")
     args = parser.parse_args(argv)
-    text = (args.results / "throughput.json").read_text(encoding="utf-8")
-    return update(args, lambda page: updated(page, json.loads(text)))
+    path = args.results / "throughput.json"
+    return update(args, lambda page: updated(page, json.loads(path.read_text(encoding="utf-8"))))
 
 
 if __name__ == "__main__":

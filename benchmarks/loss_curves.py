@@ -16,6 +16,7 @@ from gluon_ran.training import RunDirectory, RunError
 
 # What runs that are compared may differ in.
 _FREE = ("dtype",)
+_OF_DATA = ("dataset", "weights", "freeze", "hold_out")
 
 
 def curve(run: RunDirectory) -> dict[str, Any]:
@@ -40,7 +41,8 @@ def compared(runs: Sequence[RunDirectory]) -> dict[str, Any]:
         RunError: they differ in more than their precision, or one has not finished.
     """
     settings = [
-        {**asdict(run.spec), **asdict(run.recipe), "dataset": run.data["dataset"]} for run in runs
+        {**asdict(run.spec), **asdict(run.recipe), **{key: run.data.get(key) for key in _OF_DATA}}
+        for run in runs
     ]
     first = settings[0]
     for run, each in zip(runs, settings):

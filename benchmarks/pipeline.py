@@ -9,6 +9,7 @@ epoch each; two never run at once. A batch counts once it is an MXNet array.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from typing import Any
 
 import pipeline_contenders as contenders
 from pipeline_contenders import Contender, DataLoader
-from provenance import RESULTS, provenance, spread, write_json
+from provenance import RESULTS, part_of, provenance, spread, write_json
 from turns import positive, say, take_turns
 
 from gluon_ran.data import RecordFile, pack_folder
@@ -136,16 +137,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measures, prints the tables and writes the JSON."""
     args = _parser().parse_args(argv)
     settings = {"part": args.part, "rounds": args.rounds, "batch_size": args.batch_size}
-    tasks = []
-    with ExitStack() as stack:
-        made = (_cifar if args.part == "cifar" else _imagenet)(args, stack)
-        for task, taking_part in made.items():
-            say(task)
-            results = measure(taking_part, args.rounds)
-            best = add_ratios(results)
-            print(table(task, best, results), flush=True)
-            tasks.append({"task": task, "ratios_to": best, "results": results})
-    out = args.out or RESULTS / f"{args.part}_pipeline.json"
+    tasks, out = [], args.out or RESULTS / f"{args.part}_pipeline.json"
+    try:
+        with ExitStack() as stack:
+            made = (_cifar if args.part == "cifar" else _imagenet)(args, stack)
+            for task, taking_part in made.items():
+                say(task)
+                results = measure(taking_part, args.rounds)
+                best = add_ratios(results)
+                print(table(task, best, results), flush=True)
+                tasks.append({"task": task, "ratios_to": best, "results": results})
+                write_json(part_of(out), {**settings, "tasks": tasks})
+    except (RuntimeError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
     write_json(out, {**settings, "tasks": tasks, "versions": versions(), **provenance(argv)})
     print(f"written: {out}")
 

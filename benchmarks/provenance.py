@@ -91,13 +91,19 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     return {**rounded, "n": len(values), "values": [float(f"{value:.4g}") for value in values]}
 
 
+def part_of(path: Path) -> Path:
+    """Where to keep what is measured of a result ahead of the rest; `write_json` ends it."""
+    return path.with_suffix(".part.json")
+
+
 def write_json(path: Path, result: dict[str, Any]) -> None:
-    """Writes `result` as JSON, at once or not at all; the folder is made."""
+    """Writes `result` as JSON, at once or not at all; the folder is made, a part of it goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         os.replace(part, path)
+        part_of(path).unlink(missing_ok=True)
     finally:
         if part.exists():
             part.unlink()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from provenance import RESULTS, provenance, spread, write_json
+from provenance import RESULTS, part_of, provenance, spread, write_json
 from scaling_figure import draw
 from scaling_lines import lines, table
 from throughput_contenders import JOBS, Contender
@@ -124,7 +124,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                     found, absent = measure(sweep, job, precision, turns)
                     points += found
                     skipped += absent
-    except RuntimeError as error:
+                    write_json(part_of(arguments.out), {**origin, "points": points})
+    except (RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
     settings = {name: vars(arguments)[name] for name in ("rounds", "steps", "warmup")}
     result = {
@@ -135,8 +136,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "points": points,
         "skipped": skipped,
     }
-    write_json(arguments.out, result)
     print(table(result))
+    write_json(arguments.out, result)
     if points:
         draw(result, arguments.out.with_suffix(".png"))
     print(f"written to {arguments.out}")

@@ -282,9 +282,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     script, *flags = args.training
     origin = provenance(argv)
     result = soak([sys.executable, str(ROOT / "train" / script), *flags], args)
+    print(table(result["faults"]))
     write_json(args.out, {**result, "training": shlex.join(args.training), **origin})
     draw(result, args.out.with_suffix(".png"))
-    print(table(result["faults"]))
     for what in ("checkpoints", "losses"):
         print(f"{what}: {result[what]['epochs_compared']} epochs compared, different in "
               f"{result[what]['epochs_that_differ'] or 'none'}")  # fmt: skip
@@ -294,4 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # The trainings end with it.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     sys.exit(main())

@@ -37,6 +37,7 @@ class Training:
     Attributes:
         run: the run directory.
         log: what all starts printed.
+        spoilt: the checkpoints that faults have damaged.
 
     Args:
         command: the command, with its --save-dir.
@@ -48,6 +49,7 @@ class Training:
         self.run, self.log, self._command = run, log, list(command)
         self._process: subprocess.Popen | None = None
         self._from = 0
+        self.spoilt: set[tuple[str, int]] = set()
 
     @property
     def pid(self) -> int | None:
@@ -194,17 +196,34 @@ def _saved(training: Training, count: int) -> bool:
     return True
 
 
+def _whole_one_came(training: Training) -> bool:
+    """Waits until the newest checkpoint is none that a fault has damaged; whether it is."""
+    until = time.monotonic() + _PATIENCE
+    while _identity(_newest(training.checkpoints)[0]) in training.spoilt:
+        if training.pid is None or time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _identity(manifest: Path) -> tuple[str, int]:
+    """What tells a checkpoint from a later one of the same step."""
+    return manifest.stem, manifest.stat().st_ino
+
+
 def _damaged(spoil: Callable[[Path, random.Random], None], part: str) -> Callable:
     def fault(training: Training, rng: random.Random) -> Seen:
-        if not _saved(training, 2):
+        if not (_saved(training, 2) and _whole_one_came(training)):
             return Seen(False, "no two checkpoints came")
         training.kill()
-        manifests = _newest(training.checkpoints)
-        spoil(manifests[0].with_suffix(part), rng)
+        manifest = _newest(training.checkpoints)[0]
+        training.spoilt.add(_identity(manifest))
+        spoilt = manifest.with_suffix(part)
+        spoil(spoilt, rng)
         training.start()
         line = training.wait_for("not used: ")
         going_on = training.wait_for("going on behind")
-        return Seen(manifests[0].stem in line and bool(going_on), line)
+        return Seen(spoilt.name in line and bool(going_on), line)
 
     return fault
 

@@ -126,14 +126,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     origin = provenance(argv)
     settings = {name: vars(args)[name] for name in ("batch_size", "size", "rounds")}
     with tempfile.TemporaryDirectory() as folder:
-        few = first_records(args.records, args.few, Path(folder) / "few.rec")
         try:
+            few = first_records(args.records, args.few, Path(folder) / "few.rec")
             cases = measure([few, args.records], args)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, OSError) as error:
             sys.exit(f"error: {error}")
     result = {"what": "peak memory of streams", **origin, **settings, "cases": cases}
-    write_json(args.out, result)
     print(table(result))
+    write_json(args.out, result)
     print(f"written: {args.out}")
 
 

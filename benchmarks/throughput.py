@@ -11,13 +11,14 @@ the backward pass, and an NAG update with momentum and weight decay.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from provenance import RESULTS, provenance, write_json
+from provenance import RESULTS, part_of, provenance, write_json
 from throughput_contenders import FORMS, JOBS, Contender, Product
 from throughput_process import Turns, interleave, make_reference
 from throughput_report import table
@@ -116,7 +117,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     origin = provenance(argv)
     if arguments.torch_python:  # where it lies is of no use elsewhere
-        origin["command"] = origin["command"].replace(str(arguments.torch_python), "PYTHON")
+        flag = "--torch-python "
+        origin["command"] = origin["command"].replace(
+            f"{flag}{shlex.quote(str(arguments.torch_python))}", f"{flag}PYTHON"
+        )
     turns = Turns(arguments.rounds, arguments.steps, arguments.warmup, arguments.torch_python)
     settings = {name: vars(arguments)[name] for name in ("rounds", "steps", "warmup")}
     result = {"what": "throughput on the CPU", **origin, **settings}
@@ -126,13 +130,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             for group in contenders(arguments):
                 for part, entries in zip(parts.values(), measure(group, turns, Path(folder))):
                     part += entries
-    except RuntimeError as error:
+                write_json(part_of(arguments.out), {**result, **parts})
+    except (RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
     result.update(parts)
-    write_json(arguments.out, result)
     machine = origin["machine"]
     print(f"{machine['cpu']}, {machine['usable_cores']} cores, {' '.join(machine['flags'])}")
     print(table(result))
+    write_json(arguments.out, result)
     print(f"written to {arguments.out}")
 
 

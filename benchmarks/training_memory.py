@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from provenance import RESULTS, provenance, spread, write_json
+from provenance import RESULTS, part_of, provenance, spread, write_json
 from turns import positive, say, take_turns
 
 
@@ -181,8 +181,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             except RuntimeError as error:
                 sys.exit(f"error: {error}")
             # What is measured is kept, whatever comes behind it.
-            write_json(args.out, result)
+            write_json(part_of(args.out), result)
     print(table(result))
+    write_json(args.out, result)
     print(f"written: {args.out}")
 
 

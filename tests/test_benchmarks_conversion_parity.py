@@ -1,23 +1,17 @@
 """benchmarks/conversion_parity.py: the same scores where they are the same, and else not."""
 
-import sys
+import json
+import subprocess
 from itertools import islice
-from pathlib import Path
 
 import pytest
-
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+from benchmark_modules import imported
 
 
 @pytest.fixture
 def parity(monkeypatch):
-    """The benchmark's module, imported as its script imports it."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import conversion_parity
-
-    yield conversion_parity
-    for name in ("conversion_parity", "provenance"):
-        sys.modules.pop(name, None)
+    with imported(monkeypatch, "conversion_parity") as (module,):
+        yield module
 
 
 def test_a_network_of_gluoncv_has_the_same_scores_and_masks_that_differ(parity, tmp_path):
@@ -32,3 +26,29 @@ def test_other_scores_show(parity, tmp_path):
     moved = scores + 0.01 * abs(scores).max()
     (row,) = parity.compare(iter([(source, name, path, images, moved)]))
     assert row["difference"] == pytest.approx(0.01, rel=0.05)
+
+
+def row(difference):
+    return {"source": "gluoncv", "theirs": "a", "difference": difference}
+
+
+@pytest.mark.parametrize(
+    "differences, code", [([1e-6, 1e-5], 0), ([1e-6, 2e-4], 1), ([1e-6, float("nan"), 1e-6], 1)]
+)
+def test_what_differs_or_is_no_number_is_told(parity, monkeypatch, tmp_path, differences, code):
+    monkeypatch.setattr(parity, "compare", lambda made: map(row, differences))
+    assert parity.main(["--out", str(tmp_path / "new" / "out.json")]) == code
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.json"]
+
+
+def test_a_source_that_fails_costs_no_row(parity, monkeypatch, tmp_path, capsys):
+    def compare(made):
+        yield row(1e-6)
+        raise subprocess.CalledProcessError(1, ["python", "worker"])
+
+    monkeypatch.setattr(parity, "compare", compare)
+    assert parity.main(["--out", str(tmp_path / "out.json")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "out.part.json" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["out.part.json"]
+    assert json.loads((tmp_path / "out.part.json").read_text()) == {"rows": [row(1e-6)]}

@@ -27,14 +27,15 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(0 if careless else 75))
 signal.signal(signal.SIGINT, lambda *_: sys.exit(0 if careless else 130))
 newest = sorted(folder.glob("epoch-*.json"))[-1:]
 for path in newest * (not careless):
-    try:
-        if "9000" in path.name:
-            print(f"not used: {path} belongs to another run", flush=True)
-        json.loads(path.read_text())
-        (folder / (path.stem + ".params")).read_text().index("whole")
-        (folder / (path.stem + ".states")).read_text()
-    except (ValueError, OSError):
-        print("not used:", path, flush=True)
+    if "9000" in path.name:
+        print(f"not used: {path} belongs to another run", flush=True)
+    for part in (".json", ".params", ".states"):
+        file = folder / (path.stem + part)
+        try:
+            json.loads(file.read_text()) if part == ".json" else file.read_text().index("whole")
+        except (ValueError, OSError):
+            print("not used:", file, flush=True)
+            break
     print("going on behind the one before", flush=True)
 for epochs in (1, 2):
     stem = f"epoch-{epochs:04d}"
@@ -176,6 +177,16 @@ SLOW = WELL_BEHAVED.replace("for epochs in (1, 2):", """for epochs in (1, 2):
     if epochs == 2:
         print("saved", flush=True)
         time.sleep(0.4)""")  # fmt: skip
+
+
+def test_a_checkpoint_is_damaged_once(modules, started, monkeypatch):
+    """Else the second fault would show what the first one did."""
+    hurt, faults = started("hurt"), modules[1].all_faults(started("other"), small_disk=False)
+    assert faults["newest weights cut"](hurt, random.Random(0)).survived
+    assert hurt.wait_for("saved")
+    monkeypatch.setattr(modules[1], "_PATIENCE", 0.5)
+    seen = faults["newest optimizer state missing"](hurt, random.Random(0))
+    assert seen == (False, "no two checkpoints came")
 
 
 @pytest.mark.parametrize("name", ["newest weights cut", "newer checkpoint of another run"])

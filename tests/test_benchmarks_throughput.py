@@ -90,6 +90,28 @@ def test_a_network_that_is_not_there_is_said_so(throughput, tmp_path, capfd):
     assert not path.exists()
 
 
+def test_a_group_that_fails_costs_no_other(throughput, monkeypatch, tmp_path, capsys):
+    path = tmp_path / "out.json"
+    groups = iter([([{"group": 1}], [], []), RuntimeError("killed"), ([], [], []), ([], [], [])])
+
+    def measure(*_):
+        found = next(groups)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(throughput, "measure", measure)
+    monkeypatch.setattr(throughput, "table", lambda result: "a table")
+    arguments = ["--models", THIN, "attention56", "--jobs", "training", "--forms", "float32"]
+    with pytest.raises(SystemExit, match="killed"):
+        throughput.main([*arguments, "--out", str(path)])
+    assert [file.name for file in tmp_path.iterdir()] == ["out.part.json"]
+    assert json.loads((tmp_path / "out.part.json").read_text())["results"] == [{"group": 1}]
+    throughput.main([*arguments, "--out", str(path)])
+    assert [file.name for file in tmp_path.iterdir()] == ["out.json"]
+    assert "a table" in capsys.readouterr().out
+
+
 def test_no_number_below_one_is_taken(throughput):
     with pytest.raises(SystemExit):
         throughput.main(["--rounds", "0"])

@@ -96,6 +96,22 @@ def test_python_in_the_readmes_compiles_and_imports_what_there_is():
                     value = getattr(value, part)
 
 
+def test_a_flag_of_the_benchmarks_page_is_one_of_its_script():
+    sources = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").glob("*.py")
+    )
+    page = BENCHMARKS.read_text(encoding="utf-8").replace("\\\n", " ")
+    told = re.findall(r"python (benchmarks/\w+\.py)([^`\n|]*)", page)
+    for name, arguments in told:
+        assert (ROOT / name).is_file(), name
+        own = arguments.partition(" -- ")[0]
+        assert [f for f in re.findall(r"(--[a-z-]+)", own) if f'"{f}"' not in sources] == []
+    assert len(told) > 20
+    for name, arguments in re.findall(r"python (?:train/)?(\w+_train)\.py([^`\n|]*)", page):
+        known = options_of(script(name).make_parser())
+        assert set(re.findall(r"(--[a-z][a-z-]*)", arguments)) <= known, arguments
+
+
 def anchors(page):
     """What a link can lead to: the headings, as they are turned into anchors on the web."""
     text = re.sub(r"(?ms)^```.*?^```", "", page.read_text(encoding="utf-8"))
