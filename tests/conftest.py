@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import gluon_ran  # noqa: F401  (makes MXNet importable)
+from gluon_ran._files import atomic_path
 
 import mxnet as mx
 
@@ -30,6 +31,25 @@ def fixed_seeds():
     random.seed(0)
     np.random.seed(0)
     mx.random.seed(0)
+
+
+@pytest.fixture
+def real_curves():
+    """Asked for by a test whose runs draw their curves."""
+
+
+@pytest.fixture(autouse=True)
+def no_waits(request, monkeypatch):
+    """Power does not fail here, and what a run draws behind each epoch is tested by itself."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    if "real_curves" not in request.fixturenames:
+        monkeypatch.setattr("gluon_ran.training.saver.plot_curves", undrawn)
+
+
+def undrawn(rows, path, title=None):
+    """In the place of `plot_curves`: the same changes of the disk."""
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_bytes(b"curves")
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """benchmarks/deployed_accuracy.py: what each served form loses on the original's accuracy."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmark_modules import imported
 from small import RECIPE, SPEC, data_record, dataset, net, train_batches, validation_batches
 
 from gluon_ran.models import save_with_card
@@ -20,18 +20,13 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 @pytest.fixture
 def accuracy(monkeypatch):
-    """The benchmark's module, imported as its script imports it."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import deployed_accuracy
-
-    yield deployed_accuracy
-    for name in ("deployed_accuracy", "provenance"):
-        sys.modules.pop(name, None)
+    with imported(monkeypatch, "deployed_accuracy") as (module,):
+        yield module
 
 
-@pytest.fixture
-def trained(tmp_path):
-    run = RunDirectory.start(tmp_path / "run", SPEC, RECIPE, data_record())
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    run = RunDirectory.start(tmp_path_factory.mktemp("run"), SPEC, RECIPE, data_record())
     fit(net(), RECIPE, train_batches(), validation_batches(), classes=3, run=run, progress=False)
     return find_trained(run.path)
 

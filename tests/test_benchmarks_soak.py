@@ -5,6 +5,8 @@ import random
 import shutil
 import subprocess
 import sys
+import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,8 @@ CARELESS = "careless = True\n" + WELL_BEHAVED
 def modules(monkeypatch):
     with imported(monkeypatch, "soak", "soak_faults") as both:
         monkeypatch.setattr(both[1], "_PATIENCE", 10)
+        often = Namespace(monotonic=time.monotonic, sleep=lambda s: time.sleep(min(s, 0.02)))
+        monkeypatch.setattr(both[1], "time", often)
         yield both
 
 
@@ -101,7 +105,7 @@ def test_a_run_that_does_as_it_should_survives(modules, started, name):
     "name", ["SIGTERM", "SIGINT", "a second process on the directory", "newest weights cut"]
 )
 def test_a_run_that_does_not_is_told(modules, started, monkeypatch, name):
-    monkeypatch.setattr(modules[1], "_PATIENCE", 2)
+    monkeypatch.setattr(modules[1], "_PATIENCE", 0.5)
     hurt, other = started("hurt", CARELESS), started("other")
     faults = modules[1].all_faults(other, small_disk=False)
     assert not faults[name](hurt, random.Random(0)).survived

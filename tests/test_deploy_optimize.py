@@ -1,6 +1,7 @@
 """Networks made for inference: random weights and pictures, narrow networks."""
 
 import sys
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -45,6 +46,12 @@ def with_statistics(net, size=16):
 
 def small(**changes):
     return with_statistics(ResidualAttentionNet(change_spec(SPEC, **changes)))
+
+
+@lru_cache(maxsize=None)
+def shared():
+    """A small network that no test may change."""
+    return small()
 
 
 def smallest():
@@ -152,7 +159,7 @@ def test_the_network_stays_as_it_is(blocked):
 
 
 def test_no_batch_norm_is_left_behind_a_convolution():
-    net = small()
+    net = shared()
     assert operators(optimize(net)).count("BatchNorm") == 0
     # What is left reads a sum: the first norm of each unit and module head, and the last one.
     symbol = Graph(net(mx.sym.var("data")))
@@ -167,7 +174,7 @@ def test_no_batch_norm_is_left_behind_a_convolution():
 
 
 def test_any_number_of_pictures_and_no_gradient():
-    net = small()
+    net = shared()
     optimized = optimize(net, "float32", [pictures()])
     for count in (1, 5, 2, 4):
         x = mx.nd.array(pictures(count))
@@ -178,7 +185,7 @@ def test_any_number_of_pictures_and_no_gradient():
 
 @needs_bfloat16
 def test_bfloat16_weights_are_cast_once():
-    optimized = optimize(small(), "bfloat16", [pictures()])
+    optimized = optimize(shared(), "bfloat16", [pictures()])
     graph = Graph(optimized.symbol)
     casts = [i for i, node in enumerate(graph.nodes) if node["op"] == "amp_cast"]
     variables = {graph.nodes[graph.source(i)]["name"] for i in casts} & set(
@@ -208,12 +215,12 @@ def test_a_wrong_network_is_refused(monkeypatch):
         precisions, "fuse_convolutions", lambda symbol: symbol.get_backend_symbol("MKLDNN")
     )
     with pytest.raises(OptimizeError, match="bfloat16 network's scores differ from the original's"):
-        optimize(small(), "bfloat16", [pictures()])
+        optimize(shared(), "bfloat16", [pictures()])
 
 
 def test_the_bound_can_be_set():
     with pytest.raises(OptimizeError, match="more than 0: choose another precision"):
-        optimize(small(), "float32", [pictures()], bound=0)
+        optimize(shared(), "float32", [pictures()], bound=0)
 
 
 def test_scores_that_are_no_numbers_are_refused():
@@ -243,7 +250,7 @@ def test_disagreement_is_that_of_centred_scores():
 @pytest.mark.filterwarnings("ignore:Cannot decide type")  # imports asks no type of its data
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=needs_bfloat16)])
 def test_exported_files_give_the_same_scores(tmp_path, precision):
-    optimized = optimize(small(), precision, [pictures()])
+    optimized = optimize(shared(), precision, [pictures()])
     symbol, params = optimized.export(tmp_path / "served")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "served-0000.params",
@@ -279,11 +286,11 @@ def test_of_several_devices_the_first_ones_statistics_are_served():
 
 def test_export_to_no_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
-        optimize(small()).export(tmp_path / "missing" / "served")
+        optimize(shared()).export(tmp_path / "missing" / "served")
 
 
 def test_other_picture_sizes_are_refused():
-    optimized = optimize(small(), "float32", [pictures()])
+    optimized = optimize(shared(), "float32", [pictures()])
     with pytest.raises(ValueError, match=r"\(3, 16, 16\), not \(3, 32, 32\)"):
         optimized(mx.nd.array(pictures(1, 32)))
 
@@ -298,7 +305,7 @@ def test_other_picture_sizes_are_refused():
 )
 def test_what_are_no_float32_arrays_are_refused(x, name):
     with pytest.raises(ValueError, match=name):
-        optimize(small(), "float32", [pictures()])(x)
+        optimize(shared(), "float32", [pictures()])(x)
 
 
 def double():
@@ -345,12 +352,12 @@ def test_networks_without_weights_are_refused():
 )
 def test_unfit_arguments_are_refused(precision, calibration, message):
     with pytest.raises(ValueError, match=message):
-        optimize(small(), precision, calibration)
+        optimize(shared(), precision, calibration)
 
 
 def test_batches_of_pictures_and_labels_calibrate():
     batches = [(pictures(2), np.zeros(2)), (mx.nd.array(pictures(3)), None)]
-    assert optimize(small(), "float32", batches).disagreement < 1e-5
+    assert optimize(shared(), "float32", batches).disagreement < 1e-5
 
 
 def test_float32_needs_calibration_where_nothing_tells_the_pictures():
@@ -362,4 +369,4 @@ def test_cpus_without_bfloat16_are_told(monkeypatch):
     module = sys.modules[optimize.__module__]
     monkeypatch.setattr(module, "cpu_has_bfloat16", lambda: False)
     with pytest.raises(OptimizeError, match="choose float32 or int8"):
-        optimize(small(), "bfloat16", [pictures()])
+        optimize(shared(), "bfloat16", [pictures()])

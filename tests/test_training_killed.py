@@ -43,15 +43,14 @@ def started(run):
     )
 
 
-def killed_after(run, seconds):
-    """Trains until a moment behind the start; whether the end came first."""
+def kill(run, seconds, once=lambda: False):
+    """Trains until so long behind the start, or until something is so, or to the end."""
     with started(run) as process:
         assert process.stdout.readline() == "imported\n"
-        try:
-            return process.wait(seconds) == 0
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return False
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and process.poll() is None and not once():
+            time.sleep(0.005)
+        process.kill()
 
 
 def left_of(run):
@@ -67,12 +66,11 @@ def test_kills_at_random_moments_change_nothing(tmp_path, seed):
     quiet, run = (
         RunDirectory.start(tmp_path / name, SPEC, RECIPE, data_record()) for name in ("a", "b")
     )
-    begin = time.perf_counter()
     train(run=quiet, save_every=1)
     losses, arrays = left_of(quiet)
-    whole, rng = time.perf_counter() - begin, random.Random(seed)
-    for _ in range(3):
-        killed_after(run, rng.uniform(0.05, 0.8) * whole)
+    kill(run, random.Random(seed).uniform(0.05, 1))
+    kill(run, 60, once=lambda: run.has_checkpoint())
+    assert newest_whole(run.checkpoints)["epochs"] < RECIPE.epochs
     with started(run) as process:
         assert process.wait(300) == 0
     again, others = left_of(run)

@@ -11,7 +11,7 @@ from runs import (
     assert_equal,
     interrupt_after,
     new_run,
-    quiet_arrays,
+    quiet,
     saved_epochs,
     train,
 )
@@ -49,16 +49,17 @@ def test_an_interrupted_run_ends_with_the_bits_of_one_never_touched(
     if dtype == "bfloat16" and not cpu_has_bfloat16():
         pytest.skip("this CPU has neither avx512_bf16 nor amx_bf16")
     recipe = replace(MIXED, dtype=dtype, optimizer=optimizer)
-    quiet, whole = train(recipe=recipe, run=new_run(tmp_path / "quiet", recipe))
+    expected, whole = quiet(recipe)
     broken = interrupt_after(train_batches(recipe), epoch, 1)
     run = new_run(tmp_path / "run", recipe)
     _, part = train(recipe=recipe, run=run, batches=broken, workers=workers)
     assert not part.completed and len(part.epochs) == epoch
     manifest = newest_whole(run.checkpoints)
-    assert manifest["epochs"] == epoch and (manifest["steps"] == 2 or workers)
+    # Workers make batches ahead, so that a signal in the second one may come ahead of any step.
+    assert manifest["epochs"] == epoch and manifest["steps"] in ((0, 1, 2) if workers else (2,))
     resumed, rest = train(recipe=recipe, run=RunDirectory.open(tmp_path / "run"))
     assert rest.completed and len(rest.epochs) == 3 - epoch
-    assert_equal(arrays(quiet), arrays(resumed))
+    assert_equal(expected, arrays(resumed))
     losses = [row["losses"] for row in RunDirectory.open(tmp_path / "run").metrics()]
     assert losses == [result.losses for result in whole.epochs]
     assert (rest.best_top1, rest.best_epoch) == (whole.best_top1, whole.best_epoch)
@@ -99,15 +100,15 @@ def frozen():
     return model
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    "make, spec",
+    "make, spec, dtype",
     [
-        (frozen, SPEC),
-        (lambda: get_model("cifar_resnet20_v1", 3), Baseline("cifar_resnet20_v1", 3)),
-        (lambda: get_model("cifar_resnet20_v2", 3), Baseline("cifar_resnet20_v2", 3)),
+        (frozen, SPEC, "float32"),
+        (frozen, SPEC, "bfloat16"),
+        (lambda: get_model("cifar_resnet20_v1", 3), Baseline("cifar_resnet20_v1", 3), "bfloat16"),
+        (lambda: get_model("cifar_resnet20_v2", 3), Baseline("cifar_resnet20_v2", 3), "float32"),
     ],
-    ids=["frozen", "resnet_v1", "resnet_v2"],
+    ids=["frozen", "frozen in bfloat16", "resnet_v1", "resnet_v2"],
 )
 def test_frozen_networks_and_baselines_go_on_to_the_same_bits(tmp_path, make, spec, dtype):
     if dtype == "bfloat16" and not cpu_has_bfloat16():
@@ -135,7 +136,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
     resumed, history = train(run=run)
     assert "epoch-0001-step-000001.params is damaged" in caplog.text
     assert history.completed and len(history.epochs) == 2
-    assert_equal(arrays(resumed), quiet_arrays())
+    assert_equal(arrays(resumed), quiet()[0])
 
 
 def test_damaged_checkpoints_are_not_trained_on(tmp_path):
@@ -194,7 +195,7 @@ def test_sigterm_stops_as_ctrl_c_does_and_is_told_from_it(tmp_path):
         assert history.stopped_by == number and not history.completed
         resumed, history = train(run=run)
         assert history.completed and history.stopped_by is None
-    assert_equal(arrays(resumed), quiet_arrays())
+    assert_equal(arrays(resumed), quiet()[0])
 
 
 def test_a_second_ctrl_c_interrupts_at_once():
@@ -240,7 +241,7 @@ def test_a_second_ctrl_c_while_saving_leaves_the_epoch_before(tmp_path, monkeypa
     assert saved_epochs(run) == 1
     monkeypatch.undo()
     resumed, _ = train(run=run)
-    assert_equal(arrays(resumed), quiet_arrays())
+    assert_equal(arrays(resumed), quiet()[0])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -257,7 +258,7 @@ def test_an_ignored_signal_stays_ignored(number):
 
 def test_a_stop_during_validation_saves_and_leaves(tmp_path):
     """What is left of the epoch is its validation, which is done anew."""
-    quiet, whole = train()
+    expected, whole = quiet()
     told = []
 
     def validation():
@@ -286,7 +287,7 @@ def test_a_stop_during_validation_saves_and_leaves(tmp_path):
     assert rest.completed and [result.epoch for result in rest.epochs] == [1, 2]
     assert rest.epochs[0].images_per_second > 0
     assert [result.val_loss for result in rest.epochs] == [r.val_loss for r in whole.epochs[1:]]
-    assert_equal(arrays(resumed), arrays(quiet))
+    assert_equal(arrays(resumed), expected)
 
 
 def test_a_run_begun_by_two_processes_at_once_can_be_gone_on_with(tmp_path):
@@ -346,7 +347,7 @@ def test_a_broken_batch_costs_no_step_before_it(tmp_path):
     assert newest_whole(run.checkpoints)["steps"] == 2
     resumed, history = train(run=run)
     assert history.completed
-    assert_equal(arrays(resumed), quiet_arrays())
+    assert_equal(arrays(resumed), quiet()[0])
 
 
 def test_a_broken_batch_of_the_validation_costs_no_step_of_the_epoch(tmp_path):
@@ -359,4 +360,4 @@ def test_a_broken_batch_of_the_validation_costs_no_step_of_the_epoch(tmp_path):
     rest = lambda epoch: train_batches()(epoch) if epoch else none_is_taken  # noqa: E731
     resumed, history = train(run=run, batches=rest)
     assert history.completed and len(history.epochs) == 3
-    assert_equal(arrays(resumed), quiet_arrays())
+    assert_equal(arrays(resumed), quiet()[0])

@@ -42,7 +42,7 @@ def test_the_title_has_the_overall_accuracy(figures, tmp_path):
     assert ax.get_title(loc="left") == "a $run\noverall accuracy 83.33 % (n = 6)"
 
 
-@pytest.mark.parametrize("classes", [1, 2, 10, 20, 21, 100, 250])
+@pytest.mark.parametrize("classes", [1, 2, 10, 20, 21, 250])
 def test_counts_up_to_twenty_classes_and_names_up_to_two_hundred(figures, tmp_path, classes):
     names = [f"class_${index}" for index in range(classes)]
     ax = draw(figures, tmp_path / "m.png", counts(classes), names)

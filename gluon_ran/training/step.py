@@ -129,7 +129,7 @@ class Stepper:
         self.has_dropout, self.lr_factor = _has_dropout(net), 1.0
         self._dtype, self._recompute = recipe.dtype, recompute
         self._passes: RecordedPasses | RecomputedPasses | None = None
-        self._size: tuple[int, ...] = ()
+        self._made_for: tuple[int | str, ...] = ()
         self._graphs: dict[tuple, mx.sym.Symbol | None] = {}
         self._prepare(recipe)
         settings = {"learning_rate": recipe.lr, "momentum": recipe.momentum, "wd": recipe.wd}
@@ -171,7 +171,7 @@ class Stepper:
 
     def forget_graphs(self) -> None:
         """Has the next step make its graph anew, as loaded weights may lie elsewhere."""
-        self._size = ()
+        self._made_for = ()
 
     def give_out_weights(self) -> None:
         """Gives all workers the first one's weights and statistics."""
@@ -230,8 +230,10 @@ class Stepper:
             targets: float32 (N, classes), rows that sum to 1.
             lr: learning rate.
         """
-        if self._size != images.shape[2:]:
-            self._size = images.shape[2:]
+        # Norms of frozen layers are others in the graph.
+        made_for = (*images.shape[2:], *(p.grad_req for p in self.trainer._params))
+        if made_for != self._made_for:
+            self._made_for = made_for
             passes = RecomputedPasses if self._recompute else RecordedPasses
             self._passes = passes(self.net, self._dtype, images.shape)
         y = list(shards(targets, self.contexts))
