@@ -44,7 +44,8 @@ for epochs in (1, 2):
     for part in (".params", ".states"):
         (folder / (stem + part)).write_text("whole")
     manifest = {"epochs": epochs, "sha256": {"a": f"{epochs}", "b": "b"}}
-    (folder / (stem + ".json")).write_text(json.dumps(manifest))
+    (folder / "new").write_text(json.dumps(manifest))
+    os.replace(folder / "new", folder / (stem + ".json"))
 print("saved", flush=True)
 while True:
     (folder / ".half.tmp").write_text("")
@@ -185,7 +186,9 @@ SLOW = WELL_BEHAVED.replace("for epochs in (1, 2):", """for epochs in (1, 2):
 
 def test_a_checkpoint_is_damaged_once(modules, started, monkeypatch):
     """Else the second fault would show what the first one did."""
-    hurt, faults = started("hurt"), modules[1].all_faults(started("other"), small_disk=False)
+    once = WELL_BEHAVED.replace("for epochs in (1, 2):", "for epochs in () if newest else (1, 2):")
+    hurt = started("hurt", once)
+    faults = modules[1].all_faults(hurt, small_disk=False)
     assert faults["newest weights cut"](hurt, random.Random(0)).survived
     assert hurt.wait_for("saved")
     monkeypatch.setattr(modules[1], "_PATIENCE", 0.5)
