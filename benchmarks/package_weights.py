@@ -13,7 +13,6 @@ each form that it is served in. Run it on the machine that trained: the card nam
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from record_run import finished_rows, last_weights, sittings
 
 from gluon_ran._files import sha256_of
 from gluon_ran.data import Batches, Dataset, load_dataset
+from gluon_ran.data.dataset import labels_checksum
 from gluon_ran.deploy import ExportError, OptimizeError
 from gluon_ran.deploy.precisions import CALIBRATION_PICTURES
 from gluon_ran.models import Card, WeightsError, get_model, save_with_card, summary
@@ -50,7 +50,7 @@ def check_data(run: RunDirectory, train: Dataset, test: Dataset) -> None:
     Raises:
         RunError: they are others.
     """
-    labels = hashlib.sha256(train.labels.tobytes() + test.labels.tobytes()).hexdigest()
+    labels = labels_checksum(train, test)
     if run.data.get("labels_sha256", labels) != labels:
         raise RunError(
             f"{len(train):,} training and {len(test):,} test pictures are not those that {run.path}"

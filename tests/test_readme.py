@@ -18,7 +18,7 @@ SCRIPTS = (*TRAINING, "evaluate", "pack", "launch")
 
 
 def blocks(kind, *pages):
-    """The code blocks of a kind; those of a shell without the prompts and continuations."""
+    """The code blocks of a kind; of pages."""
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     return re.findall(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
@@ -33,7 +33,7 @@ def commands():
                 for start, word in enumerate(words):
                     name = Path(word).stem if word.startswith("train/") else word
                     name = "convert" if word == "gluon_ran.models.convert" else name
-                    if name in (*SCRIPTS, "convert", "gluon-ran") and (start or name == word):
+                    if name in (*SCRIPTS, "convert", "gluon-ran"):
                         found.append((name, words[start + 1 :]))
     return found
 

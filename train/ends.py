@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
 from types import FrameType
 
 from gluon_ran.commands.command_line import one_line
@@ -28,12 +26,6 @@ def error_text(error: BaseException) -> str:
     """What an error says; of MXNet's and Python's own, which may go on for pages, in a line."""
     foreign = isinstance(error, (mx.base.MXNetError, ImportError, MemoryError))
     return one_line(error) if foreign else str(error)
-
-
-def show_any_name() -> None:
-    """Has standard output take names of files and folders that are no text."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

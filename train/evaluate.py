@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ends import ERRORS, error_text, show_any_name
+from ends import ERRORS, error_text
 from flags import (
     STREAM,
     add_picture_flags,
@@ -31,6 +31,7 @@ from sources import check_mean_picture, check_size, evaluation_batches
 import gluon_ran
 from gluon_ran import training
 from gluon_ran._files import write_text
+from gluon_ran.commands.command_line import show_any_name
 from gluon_ran.data import (
     DATASETS,
     OWN,

@@ -13,16 +13,9 @@ import sys
 import time
 from types import TracebackType
 
-from ends import (
-    ERRORS,
-    INTERRUPTED,
-    TERMINATED,
-    Terminated,
-    error_text,
-    show_any_name,
-    termination_raises,
-)
+from ends import ERRORS, INTERRUPTED, TERMINATED, Terminated, error_text, termination_raises
 
+from gluon_ran.commands.command_line import show_any_name
 from gluon_ran.data import DataError, RecordFile, pack_folder
 from gluon_ran.data.loading import BROKEN
 

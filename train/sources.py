@@ -5,7 +5,6 @@ Both say what must be the same for a run to go on, and give the batches of train
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +28,7 @@ from gluon_ran.data import (
     with_label_noise,
 )
 from gluon_ran.data.catalog import NATIVE
+from gluon_ran.data.dataset import labels_checksum
 from gluon_ran.models import Baseline, Spec
 from gluon_ran.models.network import check_input_shape
 from gluon_ran.training import ALONE, Group, Recipe
@@ -58,8 +58,7 @@ class InMemory:
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells these pictures from others."""
-        labels = self.train.labels.tobytes() + self.test.labels.tobytes()
-        return {"labels_sha256": hashlib.sha256(labels).hexdigest()}
+        return {"labels_sha256": labels_checksum(self.train, self.test)}
 
     def log(self) -> None:
         """Writes to the log how many pictures each class has."""

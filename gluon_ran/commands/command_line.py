@@ -80,10 +80,14 @@ def _silent_attempts() -> Iterator[None]:
         log.setLevel(before)
 
 
-def _print(text: str) -> None:
+def show_any_name() -> None:
+    """Has standard output take names that are no text, or have letters that its encoding lacks."""
     if hasattr(sys.stdout, "reconfigure"):
-        # Names of classes and files may have letters that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _print(text: str) -> None:
+    show_any_name()
     print(text)
     if sys.stdout is not None:  # as where it was closed ahead of the start
         sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,11 @@ def check_labels(labels: np.ndarray, num_classes: int, where: object) -> None:
 def class_counts(dataset: Dataset) -> np.ndarray:
     """How many pictures each class has: integers, (num_classes,)."""
     return np.bincount(dataset.labels, minlength=dataset.num_classes)
+
+
+def labels_checksum(*parts: Dataset) -> str:
+    """SHA-256 of the labels of a data set's parts, in hexadecimal, which tells it from others."""
+    return hashlib.sha256(b"".join(part.labels.tobytes() for part in parts)).hexdigest()
 
 
 def describe_classes(dataset: Dataset) -> str:
