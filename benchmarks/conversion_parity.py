@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Tuple
 
 import numpy as np
-from provenance import RESULTS, part_of, provenance, write_json
+from provenance import RESULTS, keeping_parts, provenance, write_json
 
 from gluon_ran import _runtime
 from gluon_ran.models.convert import load_foreign
@@ -157,24 +157,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "conversion_parity.json")
     args = parser.parse_args(argv)
     rows = []
-    with tempfile.TemporaryDirectory() as name:
+    result = {"rows": rows, **provenance(argv)}
+    with keeping_parts(args.out) as keep, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sources = [made_by_gluoncv(folder)]
         if args.haoxintong:
             sources.append(made_by_haoxintong(args.haoxintong, folder))
         if args.tengshaofeng:
             sources.append(made_by_tengshaofeng(args.tengshaofeng, args.torch_python, folder))
-        try:
-            for row in (row for made in sources for row in compare(made)):
-                print(
-                    f"{row['source']:<13} {row['theirs']:<40} {row['difference']:.1e}", flush=True
-                )
-                rows.append(row)
-                write_json(part_of(args.out), {"rows": rows})
-        except (subprocess.CalledProcessError, ImportError, OSError, ValueError) as error:
-            print(f"error: {error} (what was compared: {part_of(args.out)})", file=sys.stderr)
-            return 1
-    write_json(args.out, {"rows": rows, **provenance(argv)})
+        for row in (row for made in sources for row in compare(made)):
+            print(f"{row['source']:<13} {row['theirs']:<40} {row['difference']:.1e}", flush=True)
+            rows.append(row)
+            keep(result)
+        write_json(args.out, result)
     print(f"written: {args.out}")
     return int(not all(row["difference"] <= 1e-4 for row in rows))
 

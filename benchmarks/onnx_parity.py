@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from conversion_parity import randomise
-from provenance import RESULTS, provenance, write_json
+from provenance import RESULTS, keeping_parts, provenance, write_json
 
 import gluon_ran
 from gluon_ran.deploy import export_onnx
@@ -82,14 +82,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "onnx_parity.json")
     args = parser.parse_args(argv)
     print(f"{'network':<28} {'side':>4} {'MB':>7} {'difference':>10} {'GB':>5}")
-    rows = []
-    for name in args.models:
-        row = measure_alone(name)
-        print(f"{name:<28} {row['side']:>4} {row['file_mb']:>7} {row['difference']:>10.1e} "
-              f"{row['peak_memory_gb']:>5}", flush=True)  # fmt: skip
-        rows.append(row)
-    versions = {package: version(package) for package in PACKAGES}
-    write_json(args.out, {"rows": rows, "versions": versions, **provenance(argv)})
+    rows, versions = [], {package: version(package) for package in PACKAGES}
+    result = {"rows": rows, "versions": versions, **provenance(argv)}
+    with keeping_parts(args.out) as keep:
+        for name in args.models:
+            row = measure_alone(name)
+            print(f"{name:<28} {row['side']:>4} {row['file_mb']:>7} {row['difference']:>10.1e} "
+                  f"{row['peak_memory_gb']:>5}", flush=True)  # fmt: skip
+            rows.append(row)
+            keep(result)
+        write_json(args.out, result)
     print(f"written: {args.out}")
     return int(not all(row["difference"] <= BOUND for row in rows))
 

@@ -9,7 +9,6 @@ epoch each; two never run at once. A batch counts once it is an MXNet array.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ from typing import Any
 
 import pipeline_contenders as contenders
 from pipeline_contenders import Contender, DataLoader
-from provenance import RESULTS, part_of, provenance, spread, write_json
+from provenance import RESULTS, keeping_parts, provenance, spread, write_json
 from turns import positive, say, take_turns
 
 from gluon_ran.data import RecordFile, pack_folder
@@ -138,19 +137,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     settings = {"part": args.part, "rounds": args.rounds, "batch_size": args.batch_size}
     tasks, out = [], args.out or RESULTS / f"{args.part}_pipeline.json"
-    try:
-        with ExitStack() as stack:
-            made = (_cifar if args.part == "cifar" else _imagenet)(args, stack)
-            for task, taking_part in made.items():
-                say(task)
-                results = measure(taking_part, args.rounds)
-                best = add_ratios(results)
-                print(table(task, best, results), flush=True)
-                tasks.append({"task": task, "ratios_to": best, "results": results})
-                write_json(part_of(out), {**settings, "tasks": tasks})
-    except (RuntimeError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    write_json(out, {**settings, "tasks": tasks, "versions": versions(), **provenance(argv)})
+    result = {**settings, "tasks": tasks, "versions": versions(), **provenance(argv)}
+    with keeping_parts(out) as keep, ExitStack() as stack:
+        made = (_cifar if args.part == "cifar" else _imagenet)(args, stack)
+        for task, taking_part in made.items():
+            say(task)
+            results = measure(taking_part, args.rounds)
+            best = add_ratios(results)
+            print(table(task, best, results), flush=True)
+            tasks.append({"task": task, "ratios_to": best, "results": results})
+            keep(result)
+        write_json(out, result)
     print(f"written: {out}")
 
 

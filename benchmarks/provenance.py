@@ -10,7 +10,9 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,19 +93,30 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     return {**rounded, "n": len(values), "values": [float(f"{value:.4g}") for value in values]}
 
 
-def part_of(path: Path) -> Path:
-    """Where to keep what is measured of a result ahead of the rest; `write_json` ends it."""
-    return path.with_suffix(".part.json")
+@contextmanager
+def keeping_parts(out: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Gives what writes the part of a result that is measured already, while the rest is.
+
+    The file is named after `out` and this process, so that no other run replaces it. It goes once
+    all is done, and stays where an error, which ends the process with a line, or a signal comes.
+    """
+    part = out.with_name(f"{out.stem}.{os.getpid()}.part.json")
+    part.unlink(missing_ok=True)  # of an earlier process of that number
+    try:
+        yield partial(write_json, part)
+    except (ImportError, OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+        kept = f" (what was measured before: {part})" if part.exists() else ""
+        sys.exit(f"error: {error}{kept}")
+    part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, result: dict[str, Any]) -> None:
-    """Writes `result` as JSON, at once or not at all; the folder is made, a part of it goes."""
+    """Writes `result` as JSON, at once or not at all; the folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         os.replace(part, path)
-        part_of(path).unlink(missing_ok=True)
     finally:
         if part.exists():
             part.unlink()

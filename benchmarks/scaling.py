@@ -7,12 +7,11 @@ are processes that take turns, as throughput.py's contenders are and do.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from provenance import RESULTS, part_of, provenance, spread, write_json
+from provenance import RESULTS, keeping_parts, provenance, spread, write_json
 from scaling_figure import draw
 from scaling_lines import lines, table
 from throughput_contenders import JOBS, Contender
@@ -117,29 +116,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     origin = provenance(argv)
     turns = Turns(arguments.rounds, arguments.steps, arguments.warmup)
     points, skipped = [], []
-    try:
+    settings = {name: vars(arguments)[name] for name in ("rounds", "steps", "warmup")}
+    result = {
+        "what": "how the cost of training and inference on the CPU grows",
+        **origin,
+        **settings,
+        "lines": [],
+        "points": points,
+        "skipped": skipped,
+    }
+    with keeping_parts(arguments.out) as keep:
         for sweep in arguments.sweeps:
             for job in arguments.jobs:
                 for precision in arguments.precisions:
                     found, absent = measure(sweep, job, precision, turns)
                     points += found
                     skipped += absent
-                    write_json(part_of(arguments.out), {**origin, "points": points})
-    except (RuntimeError, OSError) as error:
-        sys.exit(f"error: {error}")
-    settings = {name: vars(arguments)[name] for name in ("rounds", "steps", "warmup")}
-    result = {
-        "what": "how the cost of training and inference on the CPU grows",
-        **origin,
-        **settings,
-        "lines": lines(points),
-        "points": points,
-        "skipped": skipped,
-    }
-    print(table(result))
-    write_json(arguments.out, result)
-    if points:
-        draw(result, arguments.out.with_suffix(".png"))
+                    keep(result)
+        result["lines"] = lines(points)
+        print(table(result))
+        write_json(arguments.out, result)
+        if points:
+            draw(result, arguments.out.with_suffix(".png"))
     print(f"written to {arguments.out}")
 
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from provenance import RESULTS, part_of, provenance, write_json
+from provenance import RESULTS, keeping_parts, provenance, write_json
 from throughput_contenders import FORMS, JOBS, Contender, Product
 from throughput_process import Turns, interleave, make_reference
 from throughput_report import table
@@ -123,21 +122,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     turns = Turns(arguments.rounds, arguments.steps, arguments.warmup, arguments.torch_python)
     settings = {name: vars(arguments)[name] for name in ("rounds", "steps", "warmup")}
-    result = {"what": "throughput on the CPU", **origin, **settings}
-    parts = {"results": [], "ceilings": [], "skipped": []}
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            for group in contenders(arguments):
-                for part, entries in zip(parts.values(), measure(group, turns, Path(folder))):
-                    part += entries
-                write_json(part_of(arguments.out), {**result, **parts})
-    except (RuntimeError, OSError) as error:
-        sys.exit(f"error: {error}")
-    result.update(parts)
-    machine = origin["machine"]
-    print(f"{machine['cpu']}, {machine['usable_cores']} cores, {' '.join(machine['flags'])}")
-    print(table(result))
-    write_json(arguments.out, result)
+    lists = {"results": [], "ceilings": [], "skipped": []}
+    result = {"what": "throughput on the CPU", **origin, **settings, **lists}
+    with keeping_parts(arguments.out) as keep, tempfile.TemporaryDirectory() as folder:
+        for group in contenders(arguments):
+            for entries, found in zip(lists.values(), measure(group, turns, Path(folder))):
+                entries += found
+            keep(result)
+        machine = origin["machine"]
+        print(f"{machine['cpu']}, {machine['usable_cores']} cores, {' '.join(machine['flags'])}")
+        print(table(result))
+        write_json(arguments.out, result)
     print(f"written to {arguments.out}")
 
 

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from provenance import RESULTS, part_of, provenance, spread, write_json
+from provenance import RESULTS, keeping_parts, provenance, spread, write_json
 from turns import positive, say, take_turns
 
 
@@ -173,17 +173,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     origin, cases = provenance(argv), []
     settings = {name: vars(args)[name] for name in ("rounds", "steps", "warmup")}
     result = {"what": "memory and speed of training", **origin, **settings, "cases": cases}
-    for model, batch_size in args.networks:
-        for dtype in args.dtypes:
-            pair = [Case(model, batch_size, dtype, again) for again in (False, True)]
-            try:
+    with keeping_parts(args.out) as keep:
+        for model, batch_size in args.networks:
+            for dtype in args.dtypes:
+                pair = [Case(model, batch_size, dtype, again) for again in (False, True)]
                 cases += measure(pair, args.rounds, args.steps, args.warmup)
-            except RuntimeError as error:
-                sys.exit(f"error: {error}")
-            # What is measured is kept, whatever comes behind it.
-            write_json(part_of(args.out), result)
-    print(table(result))
-    write_json(args.out, result)
+                keep(result)
+        print(table(result))
+        write_json(args.out, result)
     print(f"written: {args.out}")
 
 

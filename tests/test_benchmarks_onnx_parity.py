@@ -38,3 +38,18 @@ def test_a_difference_above_the_bound_fails(parity, monkeypatch, tmp_path, diffe
     written = json.loads(out.read_text())
     assert len(written["rows"]) == 2 and written["versions"]["mxnet"] == "1.9.1"
     assert written["command"].endswith(f"attention56 cifar_resnet20_v1 --out {out}")
+
+
+def test_a_network_that_fails_costs_no_other(parity, monkeypatch, tmp_path):
+    row = {"side": 32, "file_mb": 1.0, "difference": 1e-6, "peak_memory_gb": 1.0}
+
+    def measure_alone(name):
+        if name == "attention56":
+            return row
+        raise RuntimeError("a process was killed")
+
+    monkeypatch.setattr(parity, "measure_alone", measure_alone)
+    with pytest.raises(SystemExit, match="a process was killed .*before: .*part.json"):
+        parity.main(["--models", "attention56", "attention92", "--out", str(tmp_path / "out.json")])
+    (kept,) = tmp_path.iterdir()
+    assert json.loads(kept.read_text())["rows"] == [row]

@@ -139,3 +139,22 @@ def test_no_number_below_one_is_taken(modules):
         pipeline.main(["cifar", "--rounds", "0"])
     with pytest.raises(SystemExit):
         pipeline.main([])
+
+
+def test_tasks_that_are_measured_are_kept(modules, monkeypatch, tmp_path):
+    pipeline, contenders = modules
+
+    def killed():
+        raise RuntimeError("killed")
+
+    tasks = {
+        task: [contenders.Contender("a peer", "", rate, peer=True)]
+        for task, rate in (("first", lambda: 1.0), ("second", killed))
+    }
+    monkeypatch.setattr(pipeline, "_cifar", lambda args, stack: tasks)
+    out = tmp_path / "out.json"
+    with pytest.raises(SystemExit, match="error: killed .*before: .*part.json"):
+        pipeline.main(["cifar", "--rounds", "1", "--out", str(out)])
+    (kept,) = tmp_path.iterdir()
+    found = json.loads(kept.read_text())
+    assert [task["task"] for task in found["tasks"]] == ["first"] and found["command"]

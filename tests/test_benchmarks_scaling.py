@@ -126,6 +126,22 @@ def test_a_process_that_ends_ends_the_run(scaling, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_sweeps_that_are_measured_are_kept(scaling, monkeypatch, tmp_path):
+    def measure(sweep, *_):
+        if sweep == "size":
+            raise RuntimeError("killed")
+        return [point(sweep)], [{"reason": "no luck"}]
+
+    monkeypatch.setattr(scaling, "measure", measure)
+    arguments = ["--sweeps", "depth", "size", "--jobs", "training", "--precisions", "float32"]
+    with pytest.raises(SystemExit, match="error: killed .*before: .*part.json"):
+        scaling.main([*arguments, "--rounds", "2", "--out", str(tmp_path / "out.json")])
+    (kept,) = tmp_path.iterdir()
+    found = json.loads(kept.read_text())
+    assert found["points"] == [point("depth")] and found["skipped"] == [{"reason": "no luck"}]
+    assert found["rounds"] == 2 and found["command"]
+
+
 def test_bfloat16_that_the_cpu_lacks_is_left_out(scaling, monkeypatch):
     monkeypatch.setattr("throughput_contenders.cpu_info", dict)
     points, skipped = scaling.measure("depth", "training", "bfloat16", scaling.Turns(1, 1, 1))

@@ -46,6 +46,20 @@ def test_a_process_that_fails_ends_the_run(module, capfd):
     assert "no_such_net" in capfd.readouterr().err
 
 
+def test_networks_that_are_measured_are_kept(module, monkeypatch, tmp_path):
+    def in_process(case, steps, warmup):
+        if case.model == "second":
+            raise RuntimeError("killed")
+        return {"peak_memory_mib": 1.0, "seconds": 1.0, "loss": 1.0}
+
+    monkeypatch.setattr(module, "in_process", in_process)
+    networks = ["--networks", "first:1", "second:1", "--dtypes", "float32"]
+    with pytest.raises(SystemExit, match="error: killed .*before: .*part.json"):
+        module.main([*networks, "--out", str(tmp_path / "out.json")])
+    (kept,) = tmp_path.iterdir()
+    assert [case["model"] for case in json.loads(kept.read_text())["cases"]] == ["first"] * 2
+
+
 @pytest.mark.parametrize("text", ["attention92", "attention92:0", "attention92:x"])
 def test_a_network_without_a_batch_is_refused(module, text, capsys):
     with pytest.raises(SystemExit):
