@@ -48,8 +48,10 @@ def check_data(run: RunDirectory, train: Dataset, test: Dataset) -> None:
     """Refuses pictures that are not all of those that a run was trained and scored on.
 
     Raises:
-        RunError: they are others.
+        RunError: they are others, or the run was trained without a part of the training set.
     """
+    if run.data.get("hold_out") is not None:
+        raise RunError(f"{run.path} was trained with --hold-out: train on all pictures")
     labels = labels_checksum(train, test)
     if run.data.get("labels_sha256", labels) != labels:
         raise RunError(
@@ -65,11 +67,9 @@ def training_record(run: RunDirectory, train: Dataset) -> dict[str, Any]:
     of its `sittings`, where a script trained it.
 
     Raises:
-        RunError: it was trained without a part of the training set, or lacks its times.
+        RunError: it lacks its times.
     """
     rows = finished_rows(run)
-    if run.data.get("hold_out") is not None:
-        raise RunError(f"{run.path} was trained with --hold-out: train on all pictures")
     slow = [row["epoch"] + 1 for row in rows if not row["images_per_second"]]
     if slow:
         raise RunError(f"{run.path}: metrics.jsonl has no images_per_second of epoch {slow[0]}")
@@ -81,6 +81,9 @@ def training_record(run: RunDirectory, train: Dataset) -> dict[str, Any]:
     return {
         "dataset": run.data["dataset"],
         "recipe": recipe,
+        # The recipe's batch is that of a device of a worker.
+        "workers": run.data.get("workers", 1),
+        "devices": run.data.get("devices", 1),
         "start": {name: run.data.get(name) for name in ("weights", "freeze")},
         "seconds": round(seconds, 1),
         "wall_seconds": None if times is None else sum(times),

@@ -73,7 +73,7 @@ def test_the_last_weights_come_in_halves_with_their_record(package, run, served,
     told, rows = card.training, run.metrics()
     assert (told["data"], told["dataset"], told["command"]) == ("channels", "small", TRAINED_BY)
     assert told["recipe"]["seed"] == RECIPE.seed and told["recipe"]["epochs"] == 3
-    assert "source" not in told["recipe"]
+    assert "source" not in told["recipe"] and (told["workers"], told["devices"]) == (1, 1)
     assert told["logged_top1"] == rows[-1]["val_top1"]
     seconds = sum(len(dataset().labels) / row["images_per_second"] for row in rows)
     assert told["seconds"] == pytest.approx(seconds, abs=0.1)
@@ -109,13 +109,21 @@ def test_flipping_and_the_first_pictures_are_measured_apart(package, run, monkey
     assert found["top1"] == pytest.approx((6 + 2) / 12) and found["top1_flip"] == 1
 
 
-def test_other_pictures_than_the_runs_are_refused(package, run, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        ({"labels_sha256": "0a"}, "22 training and 22 test pictures are not those that"),
+        # Its labels are those of the two parts of the training set.
+        ({"labels_sha256": "0a", "hold_out": 5}, "was trained with --hold-out: train on all"),
+    ],
+)
+def test_other_pictures_than_the_runs_are_refused(package, run, tmp_path, capsys, other, message):
     copy = tmp_path / "copy"
     shutil.copytree(run.path, copy)
     told = json.loads((copy / "data.json").read_text())
-    (copy / "data.json").write_text(json.dumps({**told, "labels_sha256": "0a"}))
+    (copy / "data.json").write_text(json.dumps({**told, **other}))
     assert main(package, RunDirectory.open(copy), "mine", tmp_path / "weights") == 1
-    assert "22 training and 22 test pictures are not those that" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "weights").exists()
 
 

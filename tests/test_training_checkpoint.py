@@ -295,6 +295,20 @@ def test_optimizer_state_of_another_network_is_refused(tmp_path):
         cp.load_optimizer_arrays(model, trainer, tmp_path / "x.states")
 
 
+def test_optimizer_state_of_other_layers_is_refused_and_says_so(tmp_path):
+    model, trainer = trained()
+    save(tmp_path, 0, model, trainer)
+    states = tmp_path / "epoch-0000.states"
+    count = len(mx.nd.load(str(states)))
+    frozen = next(iter(model.collect_params().values()))
+    frozen.grad_req = "null"
+    message = f"state of {count} parameters, and {count - 1} are trained now: freeze what was"
+    with pytest.raises(CheckpointError, match=message):
+        cp.load_optimizer_arrays(model, trainer, states)
+    frozen.grad_req = "write"
+    cp.load_optimizer_arrays(model, trainer, states)
+
+
 def test_a_damaged_best_manifest_costs_no_weights(tmp_path, caplog):
     model, trainer = trained()
     for epoch in range(1, 5):

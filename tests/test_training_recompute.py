@@ -1,5 +1,6 @@
 """Recomputation against what autograd records: the same numbers, fewer of them kept."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -76,16 +77,37 @@ def test_steps_are_those_of_autograd_to_the_bit(name, dtype):
     assert_equal(plain, again)
 
 
+STEM, STEM_AND_STAGE = "features.stem.", r"features.(stem|stages.0)."
+
+
+def arrays_of(stepper, pattern):
+    """Copies of weights and statistics, of those whose structural names match a pattern."""
+    named = stepper.net._collect_params_with_prefix()
+    return {name: p.data().asnumpy() for name, p in named.items() if re.match(pattern, name)}
+
+
+def moved(stepper, before):
+    """Names of what is no longer as it was."""
+    now = arrays_of(stepper, "")
+    return {name for name in before if not np.array_equal(now[name], before[name])}
+
+
 @pytest.mark.parametrize(
-    "settings", [{"freeze": 0}, {"freeze": 1}, {"norm_kwargs": {"use_global_stats": True}}]
+    "settings, kept",
+    [
+        ({"freeze": 0}, STEM),
+        ({"freeze": 1}, STEM_AND_STAGE),
+        ({"norm_kwargs": {"use_global_stats": True}}, ".*running_"),
+    ],
 )
-def test_frozen_parts_stay_frozen(settings):
-    spec = NETWORKS["zero_init"]
-    plain, again = (
-        steps(stepper(spec, recompute=recompute, **settings)) for recompute in (False, True)
-    )
+def test_frozen_parts_stay_frozen(settings, kept):
+    made = [stepper(NETWORKS["zero_init"], recompute=each, **settings) for each in (False, True)]
+    before = [(arrays_of(each, kept), arrays_of(each, "output")) for each in made]
+    plain, again = map(steps, made)
     assert np.isfinite([result.loss for result in plain[0]]).all()
     assert_equal(plain, again)
+    for each, (frozen, trained) in zip(made, before):
+        assert frozen and not moved(each, frozen) and moved(each, trained) == set(trained)
 
 
 def test_several_devices_share_a_batch():
@@ -96,7 +118,7 @@ def test_several_devices_share_a_batch():
 def test_a_run_is_the_same_whether_it_recomputes_or_not(tmp_path):
     recipe = replace(RECIPE, epochs=2, progressive_sizes=((8, 1),))
 
-    def train(recompute, run=None, epochs=2):
+    def train(recompute, run=None):
         history = fit(
             net(), recipe, train_batches(), validation_batches(), classes=3, recompute=recompute,
             run=run, progress=False,
@@ -113,20 +135,36 @@ def test_a_run_is_the_same_whether_it_recomputes_or_not(tmp_path):
 
 
 def test_layers_may_be_frozen_between_steps():
-    """Weights and statistics: norms of frozen layers are others in the graph."""
+    """And thawed; weights and statistics: norms of frozen layers are others in the graph."""
     made = stepper(), stepper(recompute=True)
-    kept = []
+    before = []
     for each in made:
         steps(each, [8])
         each.net.freeze(1)
-        kept.append(of_stem(each))
+        before.append(arrays_of(each, STEM_AND_STAGE))
     assert_equal(*(steps(each, [8]) for each in made))
-    for each, before in zip(made, kept):
-        assert all(np.array_equal(*pair) for pair in zip(of_stem(each), before))
+    for each, frozen in zip(made, before):
+        assert frozen and not moved(each, frozen)
+        each.net.freeze(None)
+    assert_equal(*(steps(each, [8]) for each in made))
+    for each, frozen in zip(made, before):
+        statistics = {name for name in frozen if "running_" in name}
+        assert statistics and statistics <= moved(each, frozen)
 
 
-def of_stem(stepper):
-    return [p.data().asnumpy() for p in stepper.net.features.stem.collect_params().values()]
+@pytest.mark.parametrize("recompute", [False, True])
+def test_norms_are_frozen_whose_parameters_were_before(recompute):
+    each = stepper(recompute=recompute)
+    for name, parameter in each.net._collect_params_with_prefix().items():
+        if name.startswith(STEM):
+            parameter.grad_req = "null"
+    before = arrays_of(each, STEM)
+    steps(each, [8])
+    assert {name for name in before if "running_" in name} == moved(each, before)
+    each.net.freeze(0)
+    before = arrays_of(each, STEM)
+    steps(each, [8])
+    assert not moved(each, before)
 
 
 def test_zero_gradients_have_their_place():

@@ -141,11 +141,18 @@ def load_optimizer_arrays(net: HybridBlock, trainer: Trainer, path: Path) -> Non
     """Puts the optimizer's saved arrays, `path`, back on each device.
 
     Raises:
-        CheckpointError: the arrays are those of another network or optimizer.
+        CheckpointError: the arrays are those of another network or optimizer, or of other layers
+            than are trained now.
     """
     saved = _read_states(path)
     parameters = _trained_parameters(net)
     if saved and set(saved) != set(parameters):
+        if saved.keys() <= net._collect_params_with_prefix().keys():
+            raise CheckpointError(
+                f"{path} holds the optimizer state of {len(saved)} parameters, and {len(parameters)}"
+                " are trained now: freeze what was frozen when it was saved, and nothing else, or "
+                "start anew in another folder"
+            )
         raise CheckpointError(
             f"{path} holds the optimizer state of another network: start anew in another folder"
         )

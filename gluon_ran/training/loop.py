@@ -112,7 +112,8 @@ def fit(
             `validation` its batches once where several validations are due.
         TrainingDiverged: losses or gradients were not finite for too long, or a weight or the
             validation loss is not. What was saved before stays.
-        CheckpointError: all checkpoints to go on from are damaged.
+        CheckpointError: all checkpoints to go on from are damaged, or other layers were frozen
+            when the last one was saved than are now.
         RunError: another process writes to the run directory, it now holds another run, or its
             metrics are damaged.
     """

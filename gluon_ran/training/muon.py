@@ -5,7 +5,8 @@ use on CIFAR-10 with convolutions in "airbench". A gradient's few great directio
 the step alone, so that a network learns from all of them from the first epochs on.
 
 There it is for hidden layers, with another optimizer for the rest. Here it takes all parameters:
-the stem and the classifier as any weight, vectors by steps of a tenth of the size.
+the stem and the classifier as any weight, vectors by steps that change what a layer gives by about
+a tenth as much.
 """
 
 from __future__ import annotations

@@ -27,11 +27,16 @@ import mxnet as mx
 from mxnet import autograd
 from mxnet.gluon import Block, HybridBlock, Parameter, Trainer
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
-from mxnet.gluon.nn import Dropout
+from mxnet.gluon.nn import BatchNorm, Dropout
 
 
 def _has_dropout(block: Block) -> bool:
     return isinstance(block, Dropout) or any(map(_has_dropout, block._children.values()))
+
+
+def _norms(block: Block) -> list[BatchNorm]:
+    found = [block] if isinstance(block, BatchNorm) else []
+    return found + [norm for child in block._children.values() for norm in _norms(child)]
 
 
 class StepResult(NamedTuple):
@@ -127,6 +132,7 @@ class Stepper:
         self.net, self.contexts, self.group = net, list(contexts), group
         self.scale = LossScale.of(recipe.dtype, recipe.batch_size)
         self.has_dropout, self.lr_factor = _has_dropout(net), 1.0
+        self._norms = _norms(net)
         self._dtype, self._recompute = recipe.dtype, recompute
         self._passes: RecordedPasses | RecomputedPasses | None = None
         self._made_for: tuple[int | str, ...] = ()
@@ -231,7 +237,8 @@ class Stepper:
             lr: learning rate.
         """
         # Norms of frozen layers are others in the graph.
-        made_for = (*images.shape[2:], *(p.grad_req for p in self.trainer._params))
+        frozen = (norm._kwargs["use_global_stats"] for norm in self._norms)
+        made_for = (*images.shape[2:], *(p.grad_req for p in self.trainer._params), *frozen)
         if made_for != self._made_for:
             self._made_for = made_for
             passes = RecomputedPasses if self._recompute else RecordedPasses
