@@ -149,9 +149,9 @@ def load_optimizer_arrays(net: HybridBlock, trainer: Trainer, path: Path) -> Non
     if saved and set(saved) != set(parameters):
         if saved.keys() <= net._collect_params_with_prefix().keys():
             raise CheckpointError(
-                f"{path} holds the optimizer state of {len(saved)} parameters, and {len(parameters)}"
-                " are trained now: freeze what was frozen when it was saved, and nothing else, or "
-                "start anew in another folder"
+                f"{path} holds the optimizer state of {len(saved)} parameters, and "
+                f"{len(parameters)} are trained now: freeze what was frozen when it was saved, and "
+                "nothing else, or start anew in another folder"
             )
         raise CheckpointError(
             f"{path} holds the optimizer state of another network: start anew in another folder"
