@@ -93,8 +93,9 @@ def _head(found: Sequence[Collected], with_weights: bool) -> Html:
 def _reading() -> Html:
     items = [
         "Errors are top-1 errors on the whole test set, in per cent, of the weights behind the "
-        "last epoch. Nothing was chosen by them; how the settings of the trained weights at the "
-        "end were chosen is told there.",
+        "last epoch. No row was chosen by them; two earlier settings of the recipe that all rows "
+        "share had been scored on the test set too, and how the settings of the trained weights at "
+        "the end were chosen is told there.",
         "Where there are several seeds, the error is the mean of their runs and the range is from "
         "the lowest to the highest run. Differences that are no larger than the ranges say "
         "nothing.",
