@@ -19,8 +19,8 @@ from provenance import RESULTS, ROOT
 from record_run import is_plain
 
 from gluon_ran.models import list_baselines, list_models, summary
+from gluon_ran.models.pretrained import PACKAGED
 
-WEIGHTS = ROOT / "gluon_ran" / "weights"
 BEGIN = "<!-- benchmarks/model_table.py writes what follows -->"
 END = "<!-- end of the table -->"
 
@@ -50,7 +50,7 @@ REPORTED = {
 }
 
 
-def our_errors(results: Path = RESULTS, weights: Path = WEIGHTS) -> dict[str, list[str]]:
+def our_errors(results: Path = RESULTS, weights: Path = PACKAGED) -> dict[str, list[str]]:
     """Errors in per cent that our runs ended with, by network, each with data and epochs.
 
     Args:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from deployed_accuracy import BATCH_SIZE, FORMS, served_form
-from provenance import ROOT, commit, machine
+from provenance import commit, machine
 from record_run import finished_rows, last_weights, sittings
 
 from gluon_ran._files import sha256_of
@@ -33,12 +33,12 @@ from gluon_ran.data.dataset import labels_checksum
 from gluon_ran.deploy import ExportError, OptimizeError
 from gluon_ran.deploy.precisions import CALIBRATION_PICTURES
 from gluon_ran.models import Card, WeightsError, get_model, save_with_card, summary
+from gluon_ran.models.pretrained import PACKAGED
 from gluon_ran.training import RunDirectory, RunError, Trained, evaluate
 
 import mxnet as mx
 from mxnet.gluon import Block, HybridBlock
 
-WEIGHTS = ROOT / "gluon_ran" / "weights"
 # Pictures of the test set that tests/test_weights.py scores; of larger networks fewer, from 100 up,
 # for so many multiply-accumulates in all.
 FIRST, FIRST_MACS = 500, 62e9
@@ -178,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--data", required=True, help="what the data are called beside a number")
     parser.add_argument("--data-dir", help="folder of the data (default: the run's)")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="default: gluon_ran/weights")
+    parser.add_argument("--out", type=Path, default=PACKAGED, help="default: gluon_ran/weights")
     parser.add_argument("--force", action="store_true", help="replace weights that are there")
     args = parser.parse_args(argv)
     try:

@@ -114,11 +114,11 @@ def _use_running_statistics(norm: nn.BatchNorm, use: bool) -> None:
     norm._clear_cached_op()
 
 
-def _norms(block: HybridBlock, prefix: str = "") -> dict[str, nn.BatchNorm]:
+def batch_norms(block: HybridBlock, prefix: str = "") -> dict[str, nn.BatchNorm]:
     """The BatchNorms in a block, by structural name."""
     found = {prefix: block} if isinstance(block, nn.BatchNorm) else {}
     for name, child in block._children.items():
-        found.update(_norms(child, f"{prefix}{name}."))
+        found.update(batch_norms(child, f"{prefix}{name}."))
     return found
 
 
@@ -266,7 +266,7 @@ class ResidualAttentionNet(_PictureBlock):
                 if name.startswith(parts):
                     self._thawed.grad_reqs[name] = parameter.grad_req
                     parameter.grad_req = "null"
-            for name, norm in _norms(self).items():
+            for name, norm in batch_norms(self).items():
                 if name.startswith(parts):
                     self._thawed.statistics[name] = norm._kwargs["use_global_stats"]
                     _use_running_statistics(norm, True)
@@ -275,7 +275,7 @@ class ResidualAttentionNet(_PictureBlock):
         self._graphs.forget()
 
     def _unfreeze(self) -> None:
-        parameters, norms = self._collect_params_with_prefix(), _norms(self)
+        parameters, norms = self._collect_params_with_prefix(), batch_norms(self)
         for name, grad_req in self._thawed.grad_reqs.items():
             parameters[name].grad_req = grad_req
         for name, use in self._thawed.statistics.items():

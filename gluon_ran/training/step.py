@@ -10,6 +10,7 @@ import numpy as np
 
 from gluon_ran import _runtime  # noqa: F401
 from gluon_ran.models import ResidualAttentionNet
+from gluon_ran.models.network import batch_norms
 from gluon_ran.training.distributed import ALONE, Group, flat, write_flat
 from gluon_ran.training.evaluation import shards
 from gluon_ran.training.precision import (
@@ -27,16 +28,11 @@ import mxnet as mx
 from mxnet import autograd
 from mxnet.gluon import Block, HybridBlock, Parameter, Trainer
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
-from mxnet.gluon.nn import BatchNorm, Dropout
+from mxnet.gluon.nn import Dropout
 
 
 def _has_dropout(block: Block) -> bool:
     return isinstance(block, Dropout) or any(map(_has_dropout, block._children.values()))
-
-
-def _norms(block: Block) -> list[BatchNorm]:
-    found = [block] if isinstance(block, BatchNorm) else []
-    return found + [norm for child in block._children.values() for norm in _norms(child)]
 
 
 class StepResult(NamedTuple):
@@ -132,7 +128,7 @@ class Stepper:
         self.net, self.contexts, self.group = net, list(contexts), group
         self.scale = LossScale.of(recipe.dtype, recipe.batch_size)
         self.has_dropout, self.lr_factor = _has_dropout(net), 1.0
-        self._norms = _norms(net)
+        self._norms = list(batch_norms(net).values())
         self._dtype, self._recompute = recipe.dtype, recompute
         self._passes: RecordedPasses | RecomputedPasses | None = None
         self._made_for: tuple[int | str, ...] = ()
