@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from events import read_events
 from small import TWO_MODULES
 
 from gluon_ran.models import build
@@ -105,9 +106,21 @@ def test_events_that_cannot_be_written_do_not_hold_the_run_up(tmp_path, messages
     assert "can't be written" in messages[0] and "No space left on device" in messages[0]
 
 
-def test_events_whose_file_cannot_be_opened_do_not_hold_the_run_up(tmp_path, messages):
+def test_events_whose_file_cannot_be_opened_do_not_hold_the_run_up(tmp_path, messages, monkeypatch):
+    from mxboard import record_writer
+
+    elsewhere = tmp_path / "not there" / "events"
+    monkeypatch.setattr(
+        record_writer, "open", lambda path, mode: elsewhere.open(mode), raising=False
+    )
     with Board(tmp_path / "events") as board:
-        (tmp_path / "events").rmdir()  # MXBoard opens its file with the first event
         for epoch in range(20):
             board.epoch({"epoch": epoch, "train_loss": 1.0})
     assert len(messages) == 1 and "can't be written" in messages[0]
+
+
+def test_boards_of_one_second_have_files_of_their_own(tmp_path):
+    for step in range(4):
+        with Board(tmp_path) as board:
+            board.epoch({"epoch": step, "train_loss": 0.5})
+    assert [event[0] for event in read_events(tmp_path)] == [1, 2, 3, 4]

@@ -106,7 +106,11 @@ class Board:
         logging.getLogger("mxboard").setLevel(logging.ERROR)
         mxboard = _runtime.load_mxboard()
         mxboard.event_file_writer.RecordWriter = _forgiving(mxboard.record_writer.RecordWriter)
-        self._writer = mxboard.SummaryWriter(logdir=str(folder), verbose=False)
+        # MXBoard's names have whole seconds: a run that went on within one would replace its file.
+        suffix = f".{time.time_ns()}"
+        self._writer = mxboard.SummaryWriter(
+            logdir=str(folder), filename_suffix=suffix, verbose=False
+        )
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Writes the scalars of a finished epoch, counted from 1."""
