@@ -90,9 +90,13 @@ def test_a_weights_file_is_evaluated_with_its_model(tmp_path, capsys):
     assert "does not hold the weights of this network" in capsys.readouterr().err
 
 
-def test_resume_goes_on_by_the_runs_own_settings_alone(capsys):
-    assert train("--save-dir", "run") == 0
+def test_resume_goes_on_by_the_runs_own_settings_alone(tmp_path, capsys):
+    assert train("--save-dir", "run", "--alpha", "1", "--mix-up", "1") == 0
+    recipe = tmp_path / "run" / "recipe.json"
+    assert '"alpha": 1.0' in recipe.read_text()  # of a run from Python it may be 1
+    recipe.write_text(recipe.read_text().replace('"alpha": 1.0', '"alpha": 1'))
     module = script("cifar10_train")
+    assert module.main(["--resume", "run", "--alpha", "1", "--mix-up", "1"]) == 0
     assert module.main(["--resume", "run", "--epochs", "2", "--lr", "0.1"]) == 0
     for flags, named in (
         (["--epochs", "20"], "--epochs"),

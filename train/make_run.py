@@ -121,8 +121,8 @@ def _refuse_other_flags(args: argparse.Namespace, run: RunDirectory) -> None:
 
 
 def _same(asked: Any, there: Any) -> bool:
-    """Whether two settings are equal, as JSON has them: without a difference of list and tuple."""
-    return json.dumps(asked) == json.dumps(there)
+    """Whether two settings are equal but for what JSON makes alike: (1, 2) and [1, 2]."""
+    return json.loads(json.dumps(asked)) == json.loads(json.dumps(there))
 
 
 def _need_checkpoint(run: RunDirectory) -> None:
